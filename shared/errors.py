@@ -1,0 +1,56 @@
+"""Every error that Moodline raises on purpose, in one tree.
+
+    MoodlineError                 what was wrong, where, and what to do
+    ├── ConfigError               a setting is missing, malformed or unsafe
+    ├── BusError                  Redis cannot be reached or answers nonsense
+    ├── SourceError               a camera, stream, file or folder cannot be opened or read
+    │   └── SourceEnded           a source that has an end has reached it
+    ├── ModelError                a model folder is missing, incomplete, or disagrees with its card
+    ├── DataError                 training or evaluation data cannot be used
+    ├── InvalidRecord             a value breaks the contract of a record in `shared.schema`
+    ├── NotFound                  a feed that does not exist was named
+    └── LeaseLost                 a worker held a feed for too long; its results are void
+
+The message is a sentence for the person who meets it: what was wrong, where, and what to do.
+Nothing here is raised for a defect of Moodline itself: those stay Python's own exceptions.
+"""
+
+
+class MoodlineError(Exception):
+    """Root of the tree; the command line prints it as one line and exits with 1."""
+
+
+class ConfigError(MoodlineError):
+    """A setting is missing, malformed or unsafe."""
+
+
+class BusError(MoodlineError):
+    """Redis cannot be reached or gave an answer that Moodline cannot use."""
+
+
+class SourceError(MoodlineError):
+    """A camera, stream, file or folder cannot be opened or read."""
+
+
+class SourceEnded(SourceError):
+    """A source that has an end has reached it."""
+
+
+class ModelError(MoodlineError):
+    """A model folder is missing, incomplete, or disagrees with its card."""
+
+
+class DataError(MoodlineError):
+    """Training or evaluation data cannot be used; the message names the file."""
+
+
+class InvalidRecord(MoodlineError, ValueError):
+    """A value breaks the contract of a record; the message holds expected and actual."""
+
+
+class NotFound(MoodlineError):
+    """A feed that does not exist was named."""
+
+
+class LeaseLost(MoodlineError):
+    """A worker's claim on a feed ran out before it published; its results are void."""
