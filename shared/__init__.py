@@ -1,0 +1,4 @@
+"""What two processes must agree on: records, Redis, jobs, settings, sources, errors.
+
+Imports no numpy, OpenCV, Flask or TensorFlow, so that every process can afford it.
+"""

@@ -1,0 +1,185 @@
+"""Every setting of Moodline, declared once: name, default, bounds and help.
+
+Values come from the environment (``MOODLINE_PORT=…``), then from ``.env`` in the working folder,
+then from the defaults here; a command line option sets the environment of what it starts. Nothing
+else reads the environment. `describe` is what ``moodline settings`` prints.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from dotenv import dotenv_values
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from shared.errors import ConfigError
+from shared.source import mask_address
+
+PROJECT_DIR = Path(__file__).resolve().parent.parent
+_PREFIX = "MOODLINE_"
+_ENV_FILE = ".env"
+
+
+class Settings(BaseSettings):
+    """Checked when built; use `load` for errors that a user can read."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX, env_file=_ENV_FILE, extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    # Where things are
+    redis_url: SecretStr | None = Field(
+        None,
+        validation_alias="REDIS_URL",
+        description="Redis to use (redis://, rediss:// or unix://); unset: `up` starts its own.",
+    )
+    data_dir: Path = Field(
+        PROJECT_DIR / "data",
+        description="Folder for what must outlive a restart: the list of feeds, the session key.",
+    )
+    model: Path = Field(
+        PROJECT_DIR / "models" / "moodline-mobilenetv2",
+        description="Folder of the emotion model (model files and card.json).",
+    )
+    backend: str = Field(
+        "auto",
+        pattern="^(auto|litert|litert-int8|keras)$",
+        description="What runs the model: auto (as its card says), litert, litert-int8 or keras.",
+    )
+    yunet_model: Path | None = Field(
+        None,
+        description="YuNet .onnx file: detect faces with it instead of the bundled MTCNN networks.",
+    )
+
+    # Web
+    host: str = Field("127.0.0.1", description="Address the dashboard listens on.")
+    port: int = Field(8470, ge=1, le=65535, description="Port the dashboard listens on.")
+    password: SecretStr | None = Field(
+        None, description="Password for page and API; required for any address but this machine's."
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Further host names the page is reached by, with commas between."
+    )
+
+    # Capture
+    fps: float = Field(15.0, gt=0, le=60, description="Frames per second captured of a feed.")
+    width: int = Field(640, ge=64, le=3840, description="Widest picture captured, in pixels.")
+    jpeg_quality: int = Field(85, ge=30, le=100, description="JPEG quality of captured frames.")
+
+    # Workers
+    workers: int = Field(2, ge=1, le=256, description="Worker processes that `up` starts.")
+    threads: int = Field(1, ge=1, le=64, description="Threads a worker computes with.")
+    staleness_s: float = Field(
+        0.5, gt=0, le=10, description="A live frame older than this when its turn comes is dropped."
+    )
+    smoothing_s: float = Field(
+        0.4, ge=0, le=10, description="Time constant of the smoothing of a face's scores; 0: none."
+    )
+    timeline_s: int = Field(
+        600, ge=10, le=7200, description="How far back the timeline of a live feed reaches."
+    )
+
+    # Logs
+    log_level: str = Field(
+        "warning",
+        pattern="^(debug|info|warning|error)$",
+        description="Least serious log line shown: debug, info, warning or error.",
+    )
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip().lower() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("password", "redis_url", "yunet_model", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @property
+    def listens_beyond_this_machine(self) -> bool:
+        """Whether `host` is anything but a loopback address."""
+        if self.host == "localhost":
+            return False
+        try:
+            return not ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return True
+
+    def require_safe_web(self) -> None:
+        """Raise ConfigError where the dashboard would be open to others without a login."""
+        if self.listens_beyond_this_machine and self.password is None:
+            raise ConfigError(
+                f"The address {self.host} can be reached from other machines and no password is "
+                "set: set MOODLINE_PASSWORD, or listen on 127.0.0.1."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class SettingRow:
+    """One line of ``moodline settings``."""
+
+    variable: str
+    value: str
+    origin: str
+    help: str
+
+
+def load() -> Settings:
+    """Read all settings; raises ConfigError that names variable, value and what it takes."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            name = _variable(str(problem["loc"][0]))
+            value = "***" if _is_secret(name) else repr(problem["input"])
+            lines.append(f"{name}={value}: {problem['msg']}")
+        raise ConfigError(
+            "Settings that do not fit: " + "; ".join(lines) + ". `moodline settings` explains each."
+        ) from error
+
+
+def describe(settings: Settings) -> Iterator[SettingRow]:
+    """Every setting with its value (secrets masked), where the value came from, and its help."""
+    in_file = {key.upper() for key in dotenv_values(_ENV_FILE)}
+    in_environment = {key.upper() for key in os.environ}
+    for name, info in Settings.model_fields.items():
+        variable = _variable(name)
+        value = getattr(settings, name)
+        if variable in in_environment:
+            origin = "environment"
+        elif variable in in_file:
+            origin = _ENV_FILE
+        else:
+            origin = "default"
+        if value is None or value == ():
+            text = ""
+        elif isinstance(value, SecretStr):
+            address = mask_address(value.get_secret_value())
+            text = address if name == "redis_url" else "***"
+        elif isinstance(value, tuple):
+            text = ",".join(value)
+        else:
+            text = str(value)
+        yield SettingRow(variable, text, origin, info.description or "")
+
+
+def _variable(name: str) -> str:
+    """The environment variable of a field (pydantic reports either the field or its alias)."""
+    info = Settings.model_fields.get(name)
+    if info is None or isinstance(info.validation_alias, str):
+        return str(info.validation_alias) if info else name.upper()
+    return _PREFIX + name.upper()
+
+
+def _is_secret(variable: str) -> bool:
+    return variable in ("REDIS_URL", _PREFIX + "PASSWORD")

@@ -1,0 +1,299 @@
+"""The records that cross process borders, and their wire form.
+
+Frozen, checked when built, JSON on the wire (pictures as raw JPEG beside it). Times are epoch
+seconds, boxes are ``[x, y, width, height]`` in pixels of the frame they belong to, scores are
+probabilities that sum to 1. Contract keys (`box`, `scores`, …) are what clients see, so they stay.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Self, TypeVar
+
+from shared.errors import InvalidRecord
+from shared.source import Source, SourceKind
+
+T = TypeVar("T")
+_FEED_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+MAX_FPS = 60.0
+MIN_WIDTH, MAX_WIDTH = 64, 3840
+MAX_NAME_LENGTH = 80
+
+
+class FeedState(StrEnum):
+    """What a feed is doing, as the page and the API say it."""
+
+    STARTING = "starting"
+    LIVE = "live"
+    STALLED = "stalled"
+    RECONNECTING = "reconnecting"
+    ENDED = "ended"
+    ERROR = "error"
+
+
+class Drop(StrEnum):
+    """Why a live frame was not analysed."""
+
+    OVERRUN = "overrun"  # newer frames were waiting; the newest win
+    STALE = "stale"  # older than the staleness budget when its turn came
+    CORRUPT = "corrupt"  # could not be decoded or analysed; set aside with its reason
+
+
+def _require(condition: bool, expected: str, actual: object) -> None:
+    if not condition:
+        raise InvalidRecord(f"expected {expected}, got {actual!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """A camera, stream, file or folder that somebody wants watched.
+
+    `fps` and `width` bound what is captured (frames per second, pixels). A `transient` feed was
+    named on a command line and ends with that run; all others survive restarts. `loop` starts a
+    file or folder again at its end.
+    """
+
+    id: str
+    name: str
+    source: Source
+    fps: float
+    width: int
+    loop: bool = True
+    transient: bool = False
+    created_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(bool(_FEED_ID.fullmatch(self.id)), "a feed id of a-z, 0-9 and -", self.id)
+        _require(
+            0 < len(self.name) <= MAX_NAME_LENGTH and self.name.isprintable(),
+            f"a name of 1 to {MAX_NAME_LENGTH} printable characters",
+            self.name,
+        )
+        _require(0 < self.fps <= MAX_FPS, f"frames per second up to {MAX_FPS:g}", self.fps)
+        _require(
+            MIN_WIDTH <= self.width <= MAX_WIDTH,
+            f"a width of {MIN_WIDTH} to {MAX_WIDTH} pixels",
+            self.width,
+        )
+
+    @staticmethod
+    def new_id() -> str:
+        return secrets.token_hex(4)
+
+    def to_json(self) -> str:
+        """The stored form: holds the password of the source, so it never leaves Redis and disk."""
+        return json.dumps(
+            {
+                "id": self.id,
+                "name": self.name,
+                "source": self.source.text,
+                "kind": self.source.kind,
+                "fps": self.fps,
+                "width": self.width,
+                "loop": self.loop,
+                "transient": self.transient,
+                "created_at": self.created_at,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        row = _object(text)
+        browser = row.pop("kind", None) == SourceKind.BROWSER
+        source = Source.browser() if browser else Source.parse(str(row.pop("source", "")))
+        row.pop("source", None)
+        return _build(cls, {**row, "source": source})
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One captured picture on its way to a worker.
+
+    `id` is its entry in the feed's stream (set by Redis), `seq` rises by one a frame; a gap in
+    `seq` is a frame that was dropped.
+    """
+
+    feed: str
+    id: str
+    seq: int
+    captured_at: float
+    jpeg: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """One face in one frame."""
+
+    track: int
+    box_xywh: tuple[int, int, int, int]
+    emotion: str
+    confidence: float
+    scores: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        _require(self.track > 0, "a track number from 1", self.track)
+        _require(
+            len(self.box_xywh) == 4 and self.box_xywh[2] > 0 and self.box_xywh[3] > 0,
+            "a box [x, y, width, height] with an area",
+            self.box_xywh,
+        )
+        total = math.fsum(self.scores.values())
+        _require(abs(total - 1.0) < 1e-3, "scores that sum to 1", total)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "track": self.track,
+            "box": list(self.box_xywh),
+            "emotion": self.emotion,
+            "confidence": self.confidence,
+            "scores": dict(self.scores),
+        }
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> Self:
+        values = dict(row)
+        values["box_xywh"] = tuple(values.pop("box", ()))
+        return _build(cls, values)
+
+
+@dataclass(frozen=True, slots=True)
+class FrameResult:
+    """What the workers found in one frame; `stages_ms` tells where its time went."""
+
+    feed: str
+    seq: int
+    captured_at: float
+    analysed_at: float
+    width: int
+    height: int
+    faces: tuple[Face, ...]
+    stages_ms: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _require(self.width > 0 and self.height > 0, "a size above 0", (self.width, self.height))
+
+    @property
+    def latency_ms(self) -> float:
+        """Capture to result, in milliseconds."""
+        return (self.analysed_at - self.captured_at) * 1000.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The `meta` of the Socket.IO contract."""
+        return {
+            "feed": self.feed,
+            "seq": self.seq,
+            "captured_at": self.captured_at,
+            "analysed_at": self.analysed_at,
+            "width": self.width,
+            "height": self.height,
+            "faces": [face.to_dict() for face in self.faces],
+            "stages_ms": dict(self.stages_ms),
+        }
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        row = _object(text)
+        row["faces"] = tuple(Face.from_dict(face) for face in row.get("faces", ()))
+        return _build(cls, row)
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureReport:
+    """What a capture process says of its feed, about once a second."""
+
+    state: FeedState
+    error: str = ""
+    fps_in: float = 0.0
+    reconnects: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FeedStatus:
+    """All that is known of a running feed; counters run since the feed or Redis started."""
+
+    state: FeedState
+    error: str
+    fps_in: float
+    reconnects: int
+    captured: int
+    analysed: int
+    drops: Mapping[Drop, int]
+    fps_analysed: float
+    latency_p50_ms: float | None
+    latency_p95_ms: float | None
+    viewers: int
+
+    @property
+    def dropped(self) -> int:
+        return sum(self.drops.values())
+
+
+@dataclass(frozen=True, slots=True)
+class TimelinePoint:
+    """The smoothed scores of one track at one moment (`t`: captured_at, epoch seconds)."""
+
+    t: float
+    track: int
+    scores: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReport:
+    """What a worker has done since it started, for metrics and the ready check."""
+
+    name: str
+    model: str
+    labels: tuple[str, ...]
+    started_at: float
+    frames: int = 0
+    batches: int = 0
+    faces: int = 0
+    stage_seconds: Mapping[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        return json.dumps(
+            {
+                "name": self.name,
+                "model": self.model,
+                "labels": self.labels,
+                "started_at": self.started_at,
+                "frames": self.frames,
+                "batches": self.batches,
+                "faces": self.faces,
+                "stage_seconds": dict(self.stage_seconds),
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        row = _object(text)
+        row["labels"] = tuple(row.get("labels", ()))
+        return _build(cls, row)
+
+
+def _object(text: str | bytes) -> dict[str, Any]:
+    try:
+        row = json.loads(text)
+    except ValueError as error:
+        raise InvalidRecord(f"expected JSON, got {text[:80]!r}") from error
+    if not isinstance(row, dict):
+        raise InvalidRecord(f"expected a JSON object, got {text[:80]!r}")
+    return row
+
+
+def _build(cls: type[T], values: Mapping[str, Any]) -> T:
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise InvalidRecord(
+            f"expected the fields of {cls.__name__}, got {sorted(values)}"
+        ) from error

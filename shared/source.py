@@ -1,0 +1,161 @@
+"""What a feed may be fed from, and how to speak of it without giving away its password.
+
+A source is one string: a webcam's number or device path, a stream's address, a file, a folder of
+pictures, or ``demo``. `Source.parse` says which kind it is; whether it can be opened is known only
+on the machine that captures it. `Source.masked` is the only form that leaves this machine's
+settings: pages, answers, logs and errors show nothing else.
+
+Passwords of cameras often hold ``/ @ #`` unescaped. The rule here: in an address, all that stands
+before the last ``@`` is user and password. Masking follows the rule always (it may hide a little
+too much, never too little); opening follows it unless what stands before the first slash is
+plainly ``host:port``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Self
+from urllib.parse import quote, unquote
+
+from shared.errors import SourceError
+
+_ADDRESS = re.compile(r"^(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*)://(?P<rest>.*)$", re.DOTALL)
+_STREAM_SCHEMES = ("rtsp", "rtsps", "http", "https")
+_HOST_PORT = re.compile(r"^(\[[0-9a-fA-F:.]+\]|[^:@/?#\s]+)(:\d{1,5})?$")
+_SECRET_QUERY = re.compile(
+    r"([?&;](?:[^=&;#]*(?:pass|pwd|token|key|secret|auth|sig|user|login)[^=&;#]*))=[^&;#]*",
+    re.IGNORECASE,
+)
+_MASK = "***"
+_MAX_LENGTH = 2048
+
+
+class SourceKind(StrEnum):
+    """How a source is opened."""
+
+    WEBCAM = "webcam"
+    STREAM = "stream"
+    FILE = "file"
+    FOLDER = "folder"
+    DEMO = "demo"
+    BROWSER = "browser"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One place that pictures come from.
+
+    `text` is what the user wrote, password and all; never show it. `locator` is what to open:
+    a device number or path, an address with its credentials percent-encoded, or a path.
+    """
+
+    text: str
+    kind: SourceKind
+    locator: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a source as a user writes it.
+
+        Raises SourceError for an empty, overlong or unknown form; the message is masked.
+        """
+        text = text.strip()
+        if not text:
+            raise SourceError(
+                "The source is empty: give a webcam number, an rtsp:// or http:// address, "
+                "a video file, a folder of images, or 'demo'."
+            )
+        if len(text) > _MAX_LENGTH or not text.isprintable():
+            raise SourceError(
+                f"The source is longer than {_MAX_LENGTH} characters or holds unprintable ones: "
+                "check what was pasted."
+            )
+        if text == "demo":
+            return cls(text, SourceKind.DEMO, text)
+        if text.isdecimal():
+            return cls(text, SourceKind.WEBCAM, str(int(text)))
+        if re.fullmatch(r"/dev/video\d+", text):
+            return cls(text, SourceKind.WEBCAM, text)
+        address = _ADDRESS.match(text)
+        if address:
+            scheme = address["scheme"].lower()
+            if scheme not in _STREAM_SCHEMES:
+                raise SourceError(
+                    f"The address {mask_address(text)} starts with {scheme}://: "
+                    f"use one of {', '.join(s + '://' for s in _STREAM_SCHEMES)}."
+                )
+            return cls(text, SourceKind.STREAM, _openable(scheme, address["rest"], text))
+        path = Path(text).expanduser()
+        kind = SourceKind.FOLDER if path.is_dir() else SourceKind.FILE
+        return cls(text, kind, str(path.absolute()))
+
+    @classmethod
+    def browser(cls) -> Self:
+        """The camera of somebody's browser, whose frames arrive over Socket.IO."""
+        return cls("browser", SourceKind.BROWSER, "browser")
+
+    @property
+    def masked(self) -> str:
+        """The source without user, password or token: fit for a page, an answer or a log."""
+        return mask_address(self.text)
+
+    def scrub(self, message: str) -> str:
+        """Take this source's credentials out of somebody else's error message."""
+        for secret in (self.text, self.locator):
+            if secret != self.masked:
+                message = message.replace(secret, self.masked)
+        credentials = _credentials(self.text)
+        for part in sorted(credentials, key=len, reverse=True):
+            for form in (part, quote(part, safe=""), unquote(part)):
+                message = message.replace(form, _MASK)
+        return mask_address(message) if _ADDRESS.search(message) else message
+
+
+def mask_address(text: str) -> str:
+    """Replace user and password, and secrets in the query, by ``***``; else return it unchanged."""
+    address = _ADDRESS.match(text)
+    if not address:
+        return text
+    rest = address["rest"]
+    if "@" in rest:
+        rest = _MASK + rest[rest.rindex("@") :]
+    return f"{address['scheme']}://" + _SECRET_QUERY.sub(rf"\1={_MASK}", rest)
+
+
+def _split_credentials(rest: str) -> tuple[str, str]:
+    """Split what follows ``scheme://`` into credentials (may be empty) and the remainder."""
+    if "@" not in rest:
+        return "", rest
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if "@" not in authority and re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:]+)(:\d{1,5})?", authority):
+        return "", rest
+    credentials, _, remainder = rest.rpartition("@")
+    return credentials, remainder
+
+
+def _credentials(text: str) -> list[str]:
+    """The user, the password and both together, as far as the address has them."""
+    address = _ADDRESS.match(text)
+    credentials = _split_credentials(address["rest"])[0] if address else ""
+    if not credentials:
+        return []
+    user, _, password = credentials.partition(":")
+    return [part for part in (credentials, password, user) if len(part) > 2]
+
+
+def _openable(scheme: str, rest: str, text: str) -> str:
+    credentials, remainder = _split_credentials(rest)
+    host = re.split(r"[/?#]", remainder, maxsplit=1)[0]
+    if not _HOST_PORT.match(host):
+        raise SourceError(
+            f"The address {mask_address(text)} names no host: "
+            f"write it as {scheme}://user:password@host:port/path."
+        )
+    if not credentials:
+        return f"{scheme}://{remainder}"
+    user, colon, password = credentials.partition(":")
+    encoded = quote(unquote(user), safe="") + colon + quote(unquote(password), safe="")
+    return f"{scheme}://{encoded}@{remainder}"
