@@ -1,0 +1,444 @@
+"""Find faces in a picture: MTCNN's three networks through LiteRT, or YuNet through OpenCV.
+
+`load_detector` gives one of them behind the `FaceDetector` protocol. `MtcnnDetector` is the
+default, because its networks ship with Moodline (`models/face_detector/`). Both promise: the same
+picture gives the same faces; boxes lie within the picture; memory stays bounded whatever sizes and
+pictures come; nothing is kept from one picture to the next. A detector belongs to one thread.
+
+`detect` searches a whole picture; `verify` looks only at given places, with a lower threshold: the
+tracker's second chance for a face that the full search missed (a turned head, motion blur). It
+never invents a box: what it returns, the network saw there.
+
+Not here: who is who (`workers.tracking`), and the crop for the classifier (`workers.vision.crop`).
+
+Method: Zhang, Zhang, Li, Qiao, "Joint Face Detection and Alignment Using Multitask Cascaded
+Convolutional Networks", IEEE Signal Processing Letters 2016.
+"""
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import cv2
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+from numpy.typing import NDArray
+
+from shared.errors import ModelError
+
+ImageBGR = NDArray[np.uint8]
+"""A picture (height, width, 3), channels in OpenCV's order."""
+Floats = NDArray[np.float32]
+BoxXYWH = tuple[float, float, float, float]
+
+YUNET_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """One face in one picture.
+
+    `box_xywh` is in pixels of that picture and lies within it. `landmarks_xy` holds the eye, eye,
+    nose, mouth corner, mouth corner, the one on the picture's left first; they may lie outside the
+    picture where the face does.
+    """
+
+    box_xywh: BoxXYWH
+    score: float
+    landmarks_xy: tuple[tuple[float, float], ...] = ()
+
+
+class FaceDetector(Protocol):
+    """What the pipeline asks of a detector."""
+
+    def detect(self, image_bgr: ImageBGR) -> list[Detection]:
+        """Return the faces in the picture, the surest first."""
+        ...
+
+    def verify(self, image_bgr: ImageBGR, boxes_xywh: Sequence[BoxXYWH]) -> list[Detection | None]:
+        """Return for each place the face that is there, or None."""
+        ...
+
+
+class _Network:
+    """One LiteRT network with a bounded set of interpreters, one per input shape.
+
+    A resize costs more than a run, so interpreters are kept; the least recently used goes first.
+    """
+
+    def __init__(self, model: bytes, *, threads: int, capacity: int) -> None:
+        self._model = model
+        self._threads = threads
+        self._capacity = capacity
+        self._interpreters: OrderedDict[tuple[int, ...], tuple[Interpreter, int, int]]
+        self._interpreters = OrderedDict()
+
+    def __call__(self, pixels_bgr: Floats) -> Floats:
+        key = pixels_bgr.shape
+        if key in self._interpreters:
+            self._interpreters.move_to_end(key)
+        else:
+            if len(self._interpreters) >= self._capacity:
+                self._interpreters.popitem(last=False)
+            self._interpreters[key] = self._build(key)
+        interpreter, input_index, output_index = self._interpreters[key]
+        interpreter.set_tensor(input_index, pixels_bgr)
+        interpreter.invoke()
+        output: Floats = interpreter.get_tensor(output_index)
+        return output
+
+    def _build(self, shape: tuple[int, ...]) -> tuple[Interpreter, int, int]:
+        interpreter = Interpreter(model_content=self._model, num_threads=self._threads)
+        input_index = interpreter.get_input_details()[0]["index"]
+        interpreter.resize_tensor_input(input_index, shape)
+        interpreter.allocate_tensors()
+        return interpreter, input_index, interpreter.get_output_details()[0]["index"]
+
+    def in_batches(self, crops: Floats) -> Floats:
+        """Run any number of crops in the few batch sizes that interpreters are kept for.
+
+        On one core 16 crops cost 16 times one crop, so a sum of sizes (21 = 16 + 4 + 1) beats
+        filling up to the next size.
+        """
+        parts = []
+        start = 0
+        while start < len(crops):
+            size = next(size for size in (16, 4, 1) if size <= len(crops) - start)
+            parts.append(self(crops[start : start + size]))
+            start += size
+        return np.concatenate(parts)
+
+
+class MtcnnDetector:
+    """MTCNN: P-Net proposes in a pyramid, R-Net and O-Net refine, each face with five landmarks.
+
+    `max_width` is the width in pixels at which faces are searched (a picture is never enlarged;
+    upright pictures may be up to twice as high as that); `min_face_px` is the smallest face, in
+    pixels of that scaled picture. Both set the cost. Crops for R-Net and O-Net are taken from the
+    full picture, which small faces need.
+    """
+
+    # Proposals past these counts are dropped, the weakest first, so that no picture (noise, a
+    # crowd printed on a wall) can take more than a bounded time.
+    _MAX_PROPOSALS_A_LEVEL = 200
+    _MAX_PROPOSALS = 128
+    _MAX_FACES = 48
+
+    def __init__(
+        self,
+        model_dir: Path,
+        *,
+        max_width: int = 320,
+        min_face_px: float = 20.0,
+        threshold: float = 0.8,
+        verify_threshold: float = 0.5,
+        threads: int = 1,
+    ) -> None:
+        files = read_model_files(model_dir)
+        # 32 interpreters of P-Net hold the levels of about four picture sizes at once.
+        self._pnet = _Network(files["pnet.tflite"], threads=threads, capacity=32)
+        self._rnet = _Network(files["rnet.tflite"], threads=threads, capacity=3)
+        self._onet = _Network(files["onet.tflite"], threads=threads, capacity=3)
+        self._max_width = max_width
+        self._min_face_px = min_face_px
+        self._threshold = threshold
+        self._verify_threshold = verify_threshold
+
+    def detect(self, image_bgr: ImageBGR) -> list[Detection]:
+        mips = _halvings(image_bgr)
+        boxes = self._propose(mips)
+        if not len(boxes):
+            return []
+        boxes, scores, _ = self._refine(self._rnet, 24, mips, boxes)
+        sure = scores > 0.7
+        boxes, scores = boxes[sure], scores[sure]
+        boxes = boxes[_suppress(boxes, scores, 0.7)[: self._MAX_FACES]]
+        if not len(boxes):
+            return []
+        boxes, scores, points = self._refine(self._onet, 48, mips, boxes)
+        sure = scores > self._threshold
+        boxes, scores, points = boxes[sure], scores[sure], points[sure]
+        keep = _suppress(boxes, scores, 0.7, of_smaller=True)
+        faces = map(_detection, boxes[keep], scores[keep], points[keep], repeat(mips[0].shape))
+        return [face for face in faces if face is not None]
+
+    def verify(self, image_bgr: ImageBGR, boxes_xywh: Sequence[BoxXYWH]) -> list[Detection | None]:
+        if not boxes_xywh:
+            return []
+        mips = _halvings(image_bgr)
+        asked = np.asarray(boxes_xywh, np.float32)
+        asked[:, 2:] += asked[:, :2]
+        # Twice: the first answer centres the second look, whose score then counts.
+        boxes, _, _ = self._refine(self._onet, 48, mips, asked)
+        boxes, scores, points = self._refine(self._onet, 48, mips, boxes)
+        middles = (boxes[:, :2] + boxes[:, 2:]) / 2
+        near = ((middles > asked[:, :2]) & (middles < asked[:, 2:])).all(axis=1)
+        faces = map(_detection, boxes, scores, points, repeat(mips[0].shape))
+        seen = near & (scores > self._verify_threshold)
+        return [face if yes else None for face, yes in zip(faces, seen, strict=True)]
+
+    def _propose(self, mips: list[ImageBGR]) -> Floats:
+        """Run P-Net over the pyramid; return boxes (N, 4) as x1, y1, x2, y2, at most 128."""
+        height, width = mips[0].shape[:2]
+        scale = _search_scale(mips[0], self._max_width) * 12 / self._min_face_px
+        all_boxes, all_logits = [], []
+        while min(height, width) * scale >= 12:
+            size_wh = (round(width * scale), round(height * scale))
+            # From the halving that is just larger: as sharp as from the full picture, and cheap.
+            mip = mips[min(int(-np.log2(min(scale, 1.0))), len(mips) - 1)]
+            level = cv2.resize(mip, size_wh, interpolation=cv2.INTER_AREA)
+            grid = self._pnet(level[None].astype(np.float32))[0]
+            rows, columns = np.nonzero(grid[..., 4] > _logit(0.6))
+            if len(rows):
+                cells = grid[rows, columns]
+                corners = 2.0 * np.stack([columns, rows, columns, rows], axis=1) + 1
+                corners[:, 2:] += 12
+                stretch = np.array([width / size_wh[0], height / size_wh[1]] * 2)
+                boxes = ((corners + cells[:, :4] * 12) * stretch).astype(np.float32)
+                keep = _suppress(boxes, cells[:, 4], 0.5, at_most=self._MAX_PROPOSALS_A_LEVEL)
+                all_boxes.append(boxes[keep])
+                all_logits.append(cells[keep, 4])
+            scale *= 0.709
+        if not all_boxes:
+            return np.empty((0, 4), np.float32)
+        boxes = np.concatenate(all_boxes)
+        return boxes[_suppress(boxes, np.concatenate(all_logits), 0.7)[: self._MAX_PROPOSALS]]
+
+    @staticmethod
+    def _refine(
+        network: _Network, side: int, mips: list[ImageBGR], boxes: Floats
+    ) -> tuple[Floats, Floats, Floats]:
+        """Look at each box again; return moved boxes (N, 4), scores (N,), points (N, 5, 2) or none.
+
+        Boxes are made square first; the network's answers are parts of the square's side.
+        """
+        centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+        sides = np.maximum((boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True), 1)
+        corners = centres - sides / 2
+        crops = np.empty((len(boxes), side, side, 3), np.float32)
+        for crop, corner, length in zip(crops, corners, sides[:, 0], strict=True):
+            crop[:] = _patch(mips, corner, float(length), side)
+        answers = network.in_batches(crops)
+        # Offsets move the square's own corners.
+        moved = np.hstack([corners, corners + sides]) + answers[:, :4] * sides
+        # The sigmoid in a form that cannot overflow.
+        scores = (0.5 + 0.5 * np.tanh(answers[:, -1] / 2)).astype(np.float32)
+        points = answers[:, 4:-1].reshape(len(boxes), 2, -1).transpose(0, 2, 1)
+        return moved, scores, corners[:, None] + points * sides[:, None]
+
+
+class YunetDetector:
+    """YuNet through OpenCV's `FaceDetectorYN`, when its ONNX file is configured.
+
+    Of the file only OpenCV Zoo's 2023 release is accepted: others have other outputs. `max_width`
+    is the width in pixels at which faces are searched, as for `MtcnnDetector`.
+    """
+
+    _REGION_SIDE = 160
+
+    def __init__(
+        self,
+        onnx_path: Path,
+        *,
+        max_width: int = 640,
+        threshold: float = 0.8,
+        verify_threshold: float = 0.5,
+    ) -> None:
+        remedy = "give the path of OpenCV Zoo's face_detection_yunet_2023mar.onnx, or choose mtcnn"
+        if not onnx_path.is_file():
+            raise ModelError(f"there is no face detector at {onnx_path}: {remedy}")
+        if hashlib.sha256(onnx_path.read_bytes()).hexdigest() != YUNET_SHA256:
+            raise ModelError(f"{onnx_path} is damaged or another model: {remedy}")
+        # OpenCV 5 warns at each creation that its new engine ignores the (default) target.
+        level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+        self._network = cv2.FaceDetectorYN.create(
+            str(onnx_path), "", (320, 320), verify_threshold, 0.3, 500
+        )
+        cv2.utils.logging.setLogLevel(level)
+        self._max_width = max_width
+        self._threshold = threshold
+
+    def detect(self, image_bgr: ImageBGR) -> list[Detection]:
+        height, width = image_bgr.shape[:2]
+        scale = _search_scale(image_bgr, self._max_width)
+        # A picture narrower than a few of its strides makes the network fail.
+        size_wh = (max(round(width * scale), 32), max(round(height * scale), 32))
+        if size_wh != (width, height):
+            image_bgr = cv2.resize(image_bgr, size_wh, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+        boxes, scores, points = self._run(image_bgr)
+        stretch = np.array([width / size_wh[0], height / size_wh[1]], np.float32)
+        keep = scores > self._threshold
+        boxes, points = boxes[keep] * np.tile(stretch, 2), points[keep] * stretch
+        faces = map(_detection, boxes, scores[keep], points, repeat((height, width)))
+        return [face for face in faces if face is not None]
+
+    def verify(self, image_bgr: ImageBGR, boxes_xywh: Sequence[BoxXYWH]) -> list[Detection | None]:
+        mips = _halvings(image_bgr)
+        return [self._verify_one(mips, box) for box in boxes_xywh]
+
+    def _verify_one(self, mips: list[ImageBGR], box_xywh: BoxXYWH) -> Detection | None:
+        x, y, width, height = box_xywh
+        # 2.5 faces wide: room for the face to have moved, and the network likes surroundings.
+        length = 2.5 * max(width, height, 1.0)
+        corner = np.array([x + width / 2 - length / 2, y + height / 2 - length / 2], np.float32)
+        boxes, scores, points = self._run(_patch(mips, corner, length, self._REGION_SIDE))
+        if not len(boxes):
+            return None
+        stretch = length / self._REGION_SIDE
+        boxes = boxes * stretch + np.tile(corner, 2)
+        # Of several faces in the region the one that lies nearest to the place asked for.
+        middle = np.array([x + width / 2, y + height / 2])
+        away = np.linalg.norm((boxes[:, :2] + boxes[:, 2:]) / 2 - middle, axis=1)
+        nearest = int(np.argmin(away))
+        if away[nearest] > max(width, height) / 2:
+            return None
+        landmarks = points[nearest] * stretch + corner
+        return _detection(boxes[nearest], scores[nearest], landmarks, mips[0].shape)
+
+    def _run(self, image_bgr: ImageBGR) -> tuple[Floats, Floats, Floats]:
+        """Return boxes (N, 4) as x1, y1, x2, y2, scores (N,) and points (N, 5, 2)."""
+        self._network.setInputSize((image_bgr.shape[1], image_bgr.shape[0]))
+        _, rows = self._network.detect(image_bgr)
+        faces = np.empty((0, 15), np.float32) if rows is None else np.asarray(rows, np.float32)
+        boxes = faces[:, :4].copy()
+        boxes[:, 2:] += boxes[:, :2]
+        return boxes, faces[:, 14], faces[:, 4:14].reshape(-1, 5, 2)
+
+
+def load_detector(
+    name: Literal["mtcnn", "yunet"],
+    *,
+    models_dir: Path,
+    yunet_path: Path | None = None,
+    max_width: int | None = None,
+    threads: int = 1,
+) -> FaceDetector:
+    """Return the detector of that name.
+
+    `models_dir` holds `face_detector/` with MTCNN's networks; `yunet_path` is YuNet's ONNX file.
+    `max_width` is the width in pixels at which faces are searched, the detector's own by default.
+    Raises ModelError, with the remedy, where a file is missing or damaged.
+    """
+    width = {} if max_width is None else {"max_width": max_width}
+    if name == "mtcnn":
+        return MtcnnDetector(models_dir / "face_detector", threads=threads, **width)
+    if yunet_path is None:
+        raise ModelError(
+            "the yunet detector needs the path of OpenCV Zoo's face_detection_yunet_2023mar.onnx:"
+            " give it, or choose mtcnn"
+        )
+    return YunetDetector(yunet_path, **width)
+
+
+def read_model_files(model_dir: Path) -> dict[str, bytes]:
+    """Return the files that the folder's `card.json` lists, each checked against its SHA-256.
+
+    Raises ModelError where the card or a file is missing or is not what the card says.
+    """
+    remedy = "restore the folder from the repository, or run `python -m training.convert_mtcnn`"
+    try:
+        card: dict[str, Any] = json.loads((model_dir / "card.json").read_bytes())
+        expected: dict[str, str] = card["files"]
+        files = {name: (model_dir / name).read_bytes() for name in expected}
+    except OSError as error:
+        raise ModelError(
+            f"the face detector in {model_dir} is incomplete ({error}): {remedy}"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{model_dir}/card.json is not a model card ({error}): {remedy}"
+        ) from error
+    for name, digest in expected.items():
+        if hashlib.sha256(files[name]).hexdigest() != digest:
+            raise ModelError(f"{model_dir / name} is not the file that its card names: {remedy}")
+    return files
+
+
+def _search_scale(image_bgr: ImageBGR, max_width: int) -> float:
+    """Return the factor, at most 1, to the size of search; tall pictures get twice the height."""
+    height, width = image_bgr.shape[:2]
+    return float(min(1.0, max_width / width, 2 * max_width / height))
+
+
+def _halvings(image_bgr: ImageBGR) -> list[ImageBGR]:
+    """Return the picture, its half, its quarter… down to 48 pixels."""
+    mips = [image_bgr]
+    while min(mips[-1].shape[:2]) >= 96:
+        height, width = mips[-1].shape[:2]
+        half = cv2.resize(mips[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+        mips.append(half)  # type: ignore[arg-type]
+    return mips
+
+
+def _patch(mips: list[ImageBGR], corner_xy: Floats, length: float, side: int) -> Any:
+    """Return the square at `corner_xy` scaled to `side`; grey where it leaves the picture."""
+    level = min(max(int(np.log2(length / side)), 0), len(mips) - 1)
+    mip = mips[level]
+    shrink_x = mip.shape[1] / mips[0].shape[1]
+    shrink_y = mip.shape[0] / mips[0].shape[0]
+    step_x, step_y = length / side * shrink_x, length / side * shrink_y
+    # Pixel centres: output i lies at (i + 0.5) * step - 0.5 of the source.
+    source_from_patch = np.array(
+        [
+            [step_x, 0, corner_xy[0] * shrink_x + 0.5 * step_x - 0.5],
+            [0, step_y, corner_xy[1] * shrink_y + 0.5 * step_y - 0.5],
+        ]
+    )
+    return cv2.warpAffine(
+        mip,
+        source_from_patch,
+        (side, side),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(127, 127, 127),
+    )
+
+
+def _suppress(
+    boxes: Floats,
+    scores: Floats,
+    threshold: float,
+    *,
+    of_smaller: bool = False,
+    at_most: int = 1024,
+) -> NDArray[np.intp]:
+    """Return the indices of boxes that no surer kept box covers, the surest first.
+
+    Overlap is intersection over union, or over the smaller box, which also removes a box within
+    another.
+    """
+    order = np.argsort(-scores, kind="stable")[:at_most]
+    x1, y1, x2, y2 = boxes[order].T
+    areas = (x2 - x1) * (y2 - y1)
+    across = np.minimum(x2[:, None], x2) - np.maximum(x1[:, None], x1)
+    down = np.minimum(y2[:, None], y2) - np.maximum(y1[:, None], y1)
+    shared_area = np.maximum(across, 0) * np.maximum(down, 0)
+    if of_smaller:
+        covers = shared_area > threshold * np.minimum(areas[:, None], areas)
+    else:
+        covers = shared_area > threshold * (areas[:, None] + areas - shared_area)
+    alive = np.ones(len(order), bool)
+    for index in range(len(order)):
+        if alive[index]:
+            alive[index + 1 :] &= ~covers[index, index + 1 :]
+    return order[alive]
+
+
+def _detection(
+    box: Floats, score: np.float32, points: Floats, shape: tuple[int, ...]
+) -> Detection | None:
+    """Return the face with its box clipped to the picture; None where nothing of it remains."""
+    left, top, right, bottom = np.clip(box, 0, (shape[1], shape[0]) * 2).tolist()
+    if right - left < 1 or bottom - top < 1:
+        return None
+    landmarks = tuple((x, y) for x, y in points.tolist())
+    return Detection((left, top, right - left, bottom - top), float(score), landmarks)
+
+
+def _logit(probability: float) -> float:
+    return float(np.log(probability / (1 - probability)))
