@@ -1,0 +1,732 @@
+"""The one door to Redis: every key, cap, expiry and encoding, behind some two dozen verbs.
+
+What it promises:
+
+- A feed's frames live in a capped stream, so memory cannot grow; nothing here touches a disk.
+- A feed is served by one worker at a time. A claim is a lease with a fencing number: a worker
+  whose lease ran out cannot publish, and the feed goes to somebody else.
+- A frame is published once: its result carries the frame's own id, and the claim's cursor moves
+  in the same transaction that writes the results.
+- No wake-up is lost: publishing looks again for newer frames in that same transaction, and every
+  new frame makes its feed ready unless a live lease holds it.
+- Ages are measured by Redis's clock, so the clocks of other machines do not matter.
+
+What it leaves out: what the jobs are (`shared.jobs`) and what is in a picture. Needs Redis 6.2.
+Every verb raises BusError where Redis cannot be reached.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from shared.errors import BusError, InvalidRecord, LeaseLost, NotFound
+from shared.schema import (
+    CaptureReport,
+    Drop,
+    Feed,
+    FeedState,
+    FeedStatus,
+    Frame,
+    FrameResult,
+    TimelinePoint,
+    WorkerReport,
+)
+from shared.source import mask_address
+
+LEASE_S = 1.2  # a killed worker's feeds wait this long; renewed at every third of it
+MAX_RESULTS = 64  # results a feed keeps for the page: some four seconds at 15 frames/s
+FRAMES_KEPT_S = 2.0  # frames a feed keeps: four times the default staleness budget
+CAPTURE_TTL_S = 5.0  # a feed whose capture process said nothing for so long has none
+WORKER_TTL_S = 8.0
+VIEWERS_TTL_S = 8.0
+OWNER_TTL_S = 4.0
+_RECENT = 240  # latencies kept a feed, for percentiles and frames/s
+_ASIDE = 20  # reasons kept a feed for frames that could not be analysed
+_DRAIN_WAIT_MS = 40  # a feed that waits longer asks for one more worker
+_DRAIN_QUEUED_MS = 3000  # how long a queued drain job counts as on its way
+
+_PREFIX = "moodline:"
+
+# Each script gets the prefix as KEYS[1] and builds its keys from it: one feed's keys are many, and
+# a feed is never spread over several Redis servers.
+_TIME = """
+local P = KEYS[1]
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local function ready(feed)
+  if redis.call('ZADD', P..'ready', 'NX', now, feed) == 1
+      and redis.call('LLEN', P..'wake') < 64 then
+    redis.call('RPUSH', P..'wake', '1')
+  end
+end
+"""
+
+_PUT_FRAME = (
+    _TIME
+    + """
+local feed, after_seq, cap = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+if redis.call('HEXISTS', P..'feeds', feed) == 0 then return {0, 0} end
+local key = P..'feed:'..feed
+local seq = redis.call('HINCRBY', key..':counters', 'seq', 1)
+if seq <= after_seq then
+  seq = after_seq + 1
+  redis.call('HSET', key..':counters', 'seq', seq)
+end
+local id = redis.call('XADD', key..':frames', 'MAXLEN', cap, '*',
+  'seq', seq, 'at', ARGV[4], 'jpeg', ARGV[5])
+redis.call('HSET', key..':counters', 'newest', id)
+redis.call('HINCRBY', key..':counters', 'captured', 1)
+if redis.call('EXISTS', key..':lease') == 0 then ready(feed) end
+redis.call('ZREMRANGEBYSCORE', P..'drains', '-inf', now - tonumber(ARGV[6]))
+local alive = redis.call('ZCARD', P..'drains')
+local oldest = redis.call('ZRANGE', P..'ready', 0, 0, 'WITHSCORES')
+local wanted = alive == 0 or (oldest[2] and now - tonumber(oldest[2]) > tonumber(ARGV[7]))
+if wanted and redis.call('SET', P..'drain', '1', 'NX', 'PX', ARGV[8]) then return {seq, 1} end
+return {seq, 0}
+"""
+)
+
+_CLAIM = (
+    _TIME
+    + """
+local drain, max_feeds, max_frames = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local max_age, lease_ms = tonumber(ARGV[4]), ARGV[5]
+redis.call('ZADD', P..'drains', now, drain)
+redis.call('ZREMRANGEBYSCORE', P..'drains', '-inf', now - tonumber(lease_ms))
+local waiting = redis.call('ZCARD', P..'ready')
+if waiting == 0 then redis.call('DEL', P..'wake') return {} end
+local share = math.ceil(waiting / redis.call('ZCARD', P..'drains'))
+local claims = {}
+for _, feed in ipairs(redis.call('ZRANGE', P..'ready', 0, math.min(share, max_feeds) - 1)) do
+  local key = P..'feed:'..feed
+  redis.call('ZREM', P..'ready', feed)
+  local fence = redis.call('INCR', P..'fence')
+  if redis.call('HEXISTS', P..'feeds', feed) == 1
+      and redis.call('SET', key..':lease', fence, 'NX', 'PX', lease_ms) then
+    local old = redis.call('HMGET', key..':counters', 'cursor', 'cursor_seq')
+    local cursor, cursor_seq = old[1] or '0', tonumber(old[2] or '0')
+    local found = redis.call('XREVRANGE', key..':frames', '+', '('..cursor, 'COUNT', max_frames)
+    local frames, stale = {}, 0
+    for i = #found, 1, -1 do
+      local id, values = found[i][1], found[i][2]
+      local seq = tonumber(values[2])
+      if seq > cursor_seq then
+        if cursor_seq > 0 and seq > cursor_seq + 1 then
+          redis.call('HINCRBY', key..':counters', 'drop:overrun', seq - cursor_seq - 1)
+        end
+        cursor, cursor_seq = id, seq
+        if now - tonumber(string.match(id, '^%d+')) > max_age then
+          stale = stale + 1
+        else
+          frames[#frames + 1] = {id, values[2], values[4], values[6]}
+        end
+      end
+    end
+    if stale > 0 then redis.call('HINCRBY', key..':counters', 'drop:stale', stale) end
+    -- What was dropped is counted once, also if this claim comes to nothing and others take over.
+    if frames[1] then
+      redis.call('HSET', key..':counters', 'cursor_seq', tonumber(frames[1][2]) - 1)
+    else
+      redis.call('HSET', key..':counters', 'cursor', cursor, 'cursor_seq', cursor_seq)
+    end
+    if #frames == 0 then
+      redis.call('DEL', key..':lease')
+    else
+      claims[#claims + 1] = {feed, fence, redis.call('GET', key..':state') or '', frames}
+    end
+  end
+end
+return claims
+"""
+)
+
+_RENEW = """
+local P = KEYS[1]
+local clock = redis.call('TIME')
+redis.call('ZADD', P..'drains', clock[1] * 1000 + math.floor(clock[2] / 1000), ARGV[1])
+for i = 3, #ARGV, 2 do
+  local key = P..'feed:'..ARGV[i]..':lease'
+  if redis.call('GET', key) == ARGV[i + 1] then redis.call('PEXPIRE', key, ARGV[2]) end
+end
+return 1
+"""
+
+_PUBLISH = (
+    _TIME
+    + """
+local i, taken = 6, {}
+local max_results, timeline_ms, recent = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local aside, labels = tonumber(ARGV[4]), ARGV[5]
+while i <= #ARGV do
+  local feed, fence, state, count = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3])
+  i = i + 4
+  local key = P..'feed:'..feed
+  local held = redis.call('GET', key..':lease') == fence
+  taken[#taken + 1] = held and 1 or 0
+  for _ = 1, count do
+    local id, seq, result, points, latency, reason =
+      ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5]
+    i = i + 6
+    if held then
+      if reason ~= '' then
+        redis.call('HINCRBY', key..':counters', 'drop:corrupt', 1)
+        redis.call('LPUSH', key..':aside', id..' '..reason)
+        redis.call('LTRIM', key..':aside', 0, aside - 1)
+      else
+        redis.call('XADD', key..':results', 'MAXLEN', max_results, id, 'r', result)
+        if points ~= '' then
+          redis.call('XADD', key..':timeline', 'MINID', '~', now - timeline_ms, id, 'p', points)
+        end
+        redis.call('HINCRBY', key..':counters', 'analysed', 1)
+        redis.call('LPUSH', key..':recent', now..' '..latency)
+      end
+      redis.call('HSET', key..':counters', 'cursor', id, 'cursor_seq', seq)
+    end
+  end
+  if held then
+    redis.call('LTRIM', key..':recent', 0, recent - 1)
+    redis.call('SET', key..':state', state)
+    redis.call('SET', key..':labels', labels)
+    redis.call('DEL', key..':lease')
+    local marks = redis.call('HMGET', key..':counters', 'newest', 'cursor')
+    if marks[1] ~= marks[2] then ready(feed) end
+  end
+end
+return taken
+"""
+)
+
+_TICK = (
+    _TIME
+    + """
+local feeds = redis.call('HKEYS', P..'feeds')
+for _, feed in ipairs(feeds) do
+  local key = P..'feed:'..feed
+  local marks = redis.call('HMGET', key..':counters', 'newest', 'cursor')
+  if marks[1] and marks[1] ~= marks[2] and redis.call('EXISTS', key..':lease') == 0 then
+    ready(feed)
+  end
+end
+redis.call('ZREMRANGEBYSCORE', P..'drains', '-inf', now - tonumber(ARGV[1]))
+if redis.call('ZCARD', P..'ready') > 0 and redis.call('ZCARD', P..'drains') == 0
+    and redis.call('SET', P..'drain', '1', 'NX', 'PX', ARGV[2]) then
+  return 1
+end
+return 0
+"""
+)
+
+_OWN = """
+local key = KEYS[1]..'feed:'..ARGV[1]..':owner'
+local owner = redis.call('GET', key)
+if owner and owner ~= ARGV[2] then return 0 end
+redis.call('SET', key, ARGV[2], 'PX', ARGV[3])
+return 1
+"""
+
+_RESTORE = """
+local P = KEYS[1]
+if redis.call('SET', P..'feeds:restored', '1', 'NX') == false then return 0 end
+for i = 1, #ARGV, 2 do redis.call('HSETNX', P..'feeds', ARGV[i], ARGV[i + 1]) end
+redis.call('INCR', P..'feeds:version')
+return 1
+"""
+
+# Every key of one feed beside its row in the registry: removing a feed removes them all.
+_FEED_KEYS = (
+    "frames",
+    "results",
+    "timeline",
+    "counters",
+    "recent",
+    "aside",
+    "state",
+    "labels",
+    "lease",
+    "capture",
+    "owner",
+)
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def _verb(
+    method: Callable[Concatenate[Bus, _P], _R],
+) -> Callable[Concatenate[Bus, _P], _R]:
+    """Turn Redis's errors into BusError, with the address and without its password."""
+
+    def speak(self: Bus, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        try:
+            return method(self, *args, **kwargs)
+        except redis.RedisError as error:
+            raise BusError(
+                f"Redis at {self.address} does not answer as it should "
+                f"({type(error).__name__}: {error}): check that it runs, and REDIS_URL."
+            ) from error
+
+    return functools.update_wrapper(cast("Callable[Concatenate[Bus, _P], _R]", speak), method)
+
+
+def connect(url: str, *, blocking_s: float = 2.0) -> redis.Redis:
+    """Open a connection pool that gives up in seconds rather than hang.
+
+    `blocking_s` is the longest that a caller blocks inside Redis on purpose.
+    """
+    try:
+        return redis.Redis.from_url(
+            url,
+            socket_timeout=blocking_s + 3.0,
+            socket_connect_timeout=2.0,
+            retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), 2),
+        )
+    except ValueError as error:
+        raise BusError(
+            f"REDIS_URL={mask_address(url)!r} is no Redis address: "
+            "write redis://host:6379, rediss://… or unix:///path."
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class PutResult:
+    """`seq` of the stored frame, 0 if the feed was removed; `wake`: enqueue a drain job."""
+
+    seq: int
+    wake: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's right to analyse a feed's pending frames, oldest first, for `LEASE_S`."""
+
+    feed: str
+    fence: int
+    state: dict[str, Any] | None
+    frames: tuple[Frame, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one claimed frame: a result, or the reason why there is none."""
+
+    frame: Frame
+    result: FrameResult | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Analysed:
+    """A result with the very picture it belongs to (None once the picture has been trimmed)."""
+
+    id: str
+    result: FrameResult
+    jpeg: bytes | None
+
+
+class Bus:
+    """The verbs. Safe to share between threads; make a new one after a fork."""
+
+    def __init__(self, url: str, *, prefix: str = _PREFIX) -> None:
+        self.url = url
+        self.address = mask_address(url)
+        self._prefix = prefix
+        self._redis = connect(url)
+        self._put_frame = self._redis.register_script(_PUT_FRAME)
+        self._claim = self._redis.register_script(_CLAIM)
+        self._renew = self._redis.register_script(_RENEW)
+        self._publish = self._redis.register_script(_PUBLISH)
+        self._tick = self._redis.register_script(_TICK)
+        self._own = self._redis.register_script(_OWN)
+        self._restore = self._redis.register_script(_RESTORE)
+
+    def close(self) -> None:
+        self._redis.close()
+
+    @_verb
+    def ping(self) -> None:
+        """Return if Redis answers."""
+        self._redis.ping()
+
+    def _key(self, *parts: str) -> str:
+        return self._prefix + ":".join(parts)
+
+    def _feed_key(self, feed_id: str, what: str) -> str:
+        return self._key("feed", feed_id, what)
+
+    # Feeds: the registry
+
+    @_verb
+    def put_feed(self, feed: Feed) -> None:
+        """Add a feed, or replace the one with its id."""
+        with self._redis.pipeline() as pipe:
+            pipe.hset(self._key("feeds"), feed.id, feed.to_json())
+            pipe.incr(self._key("feeds", "version"))
+            pipe.execute()
+
+    @_verb
+    def remove_feed(self, feed_id: str) -> None:
+        """Remove a feed and all that is kept of it; raises NotFound."""
+        with self._redis.pipeline() as pipe:
+            pipe.hdel(self._key("feeds"), feed_id)
+            pipe.incr(self._key("feeds", "version"))
+            pipe.zrem(self._key("ready"), feed_id)
+            pipe.delete(*(self._feed_key(feed_id, what) for what in _FEED_KEYS))
+            removed = pipe.execute()[0]
+        if not removed:
+            raise _no_feed(feed_id)
+
+    @_verb
+    def feeds(self) -> list[Feed]:
+        """All feeds, oldest first."""
+        rows = cast("dict[bytes, bytes]", self._redis.hgetall(self._key("feeds")))
+        return sorted(map(Feed.from_json, rows.values()), key=lambda f: (f.created_at, f.id))
+
+    @_verb
+    def feed(self, feed_id: str) -> Feed:
+        """One feed; raises NotFound."""
+        row = cast("bytes | None", self._redis.hget(self._key("feeds"), feed_id))
+        if row is None:
+            raise _no_feed(feed_id)
+        return Feed.from_json(row)
+
+    @_verb
+    def feeds_version(self) -> int | None:
+        """A number that rises with each change; None: the registry is new, nothing restored yet."""
+        restored, version = cast(
+            "list[bytes | None]",
+            self._redis.mget(self._key("feeds", "restored"), self._key("feeds", "version")),
+        )
+        return None if restored is None else int(version or 0)
+
+    @_verb
+    def restore_feeds(self, feeds: Sequence[Feed]) -> bool:
+        """Fill a new registry once, keeping what was added meanwhile; False if it was not new."""
+        rows = [part for feed in feeds for part in (feed.id, feed.to_json())]
+        return bool(self._restore(keys=[self._prefix], args=rows))
+
+    # Capture
+
+    @_verb
+    def own_feed(self, feed_id: str, owner: str) -> bool:
+        """Take or renew the right to capture a feed, for `OWNER_TTL_S`; False: it is another's."""
+        return bool(self._own(keys=[self._prefix], args=[feed_id, owner, int(OWNER_TTL_S * 1000)]))
+
+    @_verb
+    def put_frame(
+        self, feed: Feed, jpeg: bytes, captured_at: float, *, after_seq: int = 0
+    ) -> PutResult:
+        """Store a captured picture and make its feed ready.
+
+        `after_seq` is the last `seq` this capture process was given, so that numbers go on rising
+        when Redis has lost its memory.
+        """
+        cap = max(8, round(feed.fps * FRAMES_KEPT_S))
+        seq, wake = self._put_frame(
+            keys=[self._prefix],
+            args=[
+                feed.id,
+                after_seq,
+                cap,
+                repr(captured_at),
+                jpeg,
+                int(LEASE_S * 1000),
+                _DRAIN_WAIT_MS,
+                _DRAIN_QUEUED_MS,
+            ],
+        )
+        return PutResult(int(seq), bool(wake))
+
+    @_verb
+    def report_capture(self, feed_id: str, report: CaptureReport) -> None:
+        """Say how the capture of a feed goes; counts for `CAPTURE_TTL_S`."""
+        key = self._feed_key(feed_id, "capture")
+        with self._redis.pipeline() as pipe:
+            pipe.hset(
+                key,
+                mapping={
+                    "state": report.state,
+                    "error": report.error,
+                    "fps_in": report.fps_in,
+                    "reconnects": report.reconnects,
+                },
+            )
+            pipe.pexpire(key, int(CAPTURE_TTL_S * 1000))
+            pipe.execute()
+
+    @_verb
+    def tick(self) -> bool:
+        """Make every forgotten feed ready again; True: enqueue a drain job. The safety net."""
+        return bool(self._tick(keys=[self._prefix], args=[int(LEASE_S * 1000), _DRAIN_QUEUED_MS]))
+
+    # Workers
+
+    @_verb
+    def drain_started(self) -> None:
+        """A queued drain job has begun: the next one may be queued."""
+        self._redis.delete(self._key("drain"))
+
+    @_verb
+    def drain_ended(self, drain: str) -> bool:
+        """A drain gives up its share; True if feeds are waiting and none is queued: enqueue one."""
+        with self._redis.pipeline() as pipe:
+            pipe.zrem(self._key("drains"), drain)
+            pipe.zcard(self._key("ready"))
+            waiting = int(pipe.execute()[1])
+        return waiting > 0 and bool(
+            self._redis.set(self._key("drain"), "1", nx=True, px=_DRAIN_QUEUED_MS)
+        )
+
+    @_verb
+    def claim(
+        self, drain: str, *, max_feeds: int, max_frames: int, staleness_s: float
+    ) -> list[Claim]:
+        """Take ready feeds, longest waiting first, with their newest pending frames.
+
+        Each drain takes its even share of the ready feeds, `max_feeds` at most, and of a feed the
+        newest `max_frames`. Older ones, and those past `staleness_s`, are dropped and counted.
+        """
+        rows = self._claim(
+            keys=[self._prefix],
+            args=[drain, max_feeds, max_frames, int(staleness_s * 1000), int(LEASE_S * 1000)],
+        )
+        claims = []
+        for feed, fence, state, frames in rows:
+            name = feed.decode()
+            claims.append(
+                Claim(
+                    name,
+                    int(fence),
+                    json.loads(state) if state else None,
+                    tuple(
+                        Frame(name, id_.decode(), int(seq), float(at), jpeg)
+                        for id_, seq, at, jpeg in frames
+                    ),
+                )
+            )
+        return claims
+
+    @_verb
+    def wait_ready(self, timeout_s: float) -> None:
+        """Sleep until a feed becomes ready, `timeout_s` at most."""
+        self._redis.blpop([self._key("wake")], timeout=timeout_s)
+
+    @_verb
+    def renew(self, drain: str, claims: Sequence[Claim]) -> None:
+        """Hold on to claims that are still being worked on."""
+        held = [part for claim in claims for part in (claim.feed, claim.fence)]
+        self._renew(keys=[self._prefix], args=[drain, int(LEASE_S * 1000), *held])
+
+    @_verb
+    def publish(
+        self,
+        outcomes: Sequence[tuple[Claim, Mapping[str, Any], Sequence[Outcome]]],
+        *,
+        labels: Sequence[str],
+        timeline_s: float,
+    ) -> list[LeaseLost]:
+        """Write results, the tracker's state and the cursor of several claims, and release them.
+
+        All of one claim or nothing of it: those whose lease ran out come back as LeaseLost.
+        """
+        args: list[str | int | float] = [
+            MAX_RESULTS,
+            int(timeline_s * 1000),
+            _RECENT,
+            _ASIDE,
+            json.dumps(list(labels)),
+        ]
+        for claim, state, rows in outcomes:
+            state_json = json.dumps(state, separators=(",", ":"))
+            args += [claim.feed, claim.fence, state_json, len(rows)]
+            for row in rows:
+                args += [row.frame.id, row.frame.seq, *_result_fields(row, labels)]
+        taken = self._publish(keys=[self._prefix], args=args)
+        return [
+            LeaseLost(f"The claim {claim.fence} on feed {claim.feed} ran out before publishing.")
+            for (claim, _, _), held in zip(outcomes, taken, strict=True)
+            if not held
+        ]
+
+    @_verb
+    def report_worker(self, report: WorkerReport) -> None:
+        """Say that a worker is there and what it has done; counts for `WORKER_TTL_S`."""
+        row = json.dumps({"seen_at": time.time(), "report": report.to_json()})
+        self._redis.hset(self._key("workers"), report.name, row)
+
+    @_verb
+    def remove_worker(self, name: str) -> None:
+        """A worker has ended in good order."""
+        self._redis.hdel(self._key("workers"), name)
+
+    @_verb
+    def workers(self) -> list[WorkerReport]:
+        """The workers that reported lately; forgets the others."""
+        rows = cast("dict[bytes, bytes]", self._redis.hgetall(self._key("workers")))
+        alive, gone = [], []
+        for name, row in rows.items():
+            entry = json.loads(row)
+            if time.time() - entry["seen_at"] > WORKER_TTL_S:
+                gone.append(name.decode())
+            else:
+                alive.append(WorkerReport.from_json(entry["report"]))
+        if gone:
+            self._redis.hdel(self._key("workers"), *gone)
+        return sorted(alive, key=lambda report: report.name)
+
+    # Web
+
+    @_verb
+    def latest(self, feed_id: str) -> Analysed | None:
+        """The newest result of a feed with its picture."""
+        rows = cast(
+            "list[tuple[bytes, dict[bytes, bytes]]]",
+            self._redis.xrevrange(self._feed_key(feed_id, "results"), count=1),
+        )
+        return self._with_pictures([(feed_id, *rows[0])])[0] if rows else None
+
+    @_verb
+    def results_after(self, cursors: Mapping[str, str], block_s: float) -> list[Analysed]:
+        """Results newer than the given id of each feed (``0``: all kept), oldest first a feed.
+
+        Waits `block_s` at most for the first one.
+        """
+        streams = {self._feed_key(feed, "results"): id_ for feed, id_ in cursors.items()}
+        found = cast(
+            "list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes]]]]]",
+            self._redis.xread(cast("Any", streams), block=max(1, int(block_s * 1000))) or [],
+        )
+        if isinstance(found, dict):
+            found = [(key, entries) for key, groups in found.items() for entries in groups]
+        feeds = {self._feed_key(feed, "results").encode(): feed for feed in cursors}
+        return self._with_pictures(
+            [(feeds[key], id_, values) for key, entries in found for id_, values in entries]
+        )
+
+    def _with_pictures(
+        self, rows: Sequence[tuple[str, bytes, dict[bytes, bytes]]]
+    ) -> list[Analysed]:
+        with self._redis.pipeline(transaction=False) as pipe:
+            for feed, id_, _ in rows:
+                pipe.xrange(self._feed_key(feed, "frames"), id_, id_)
+            pictures = pipe.execute()
+        return [
+            Analysed(
+                id_.decode(),
+                FrameResult.from_json(values[b"r"]),
+                picture[0][1][b"jpeg"] if picture else None,
+            )
+            for (_, id_, values), picture in zip(rows, pictures, strict=True)
+        ]
+
+    @_verb
+    def timeline(self, feed_id: str, since: float) -> tuple[list[str], list[TimelinePoint]]:
+        """The labels and all points of a feed captured at or after `since` (epoch seconds)."""
+        # Entry ids are Redis's time of storing, captured_at is the camera machine's: some slack.
+        start = max(0, int((since - 1.0) * 1000))
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.get(self._feed_key(feed_id, "labels"))
+            pipe.xrange(self._feed_key(feed_id, "timeline"), min=start)
+            labels_json, rows = pipe.execute()
+        labels: list[str] = json.loads(labels_json) if labels_json else []
+        points = []
+        for _, values in rows:
+            t, tracks = json.loads(values[b"p"])
+            if t >= since:
+                points += [
+                    TimelinePoint(t, track, tuple(scores))
+                    for track, *scores in tracks
+                    if len(scores) == len(labels)
+                ]
+        return labels, points
+
+    @_verb
+    def put_viewers(self, web: str, viewers: Mapping[str, int]) -> None:
+        """Say how many viewers each feed has in one web process; counts for `VIEWERS_TTL_S`."""
+        row = json.dumps({"seen_at": time.time(), "viewers": dict(viewers)})
+        self._redis.hset(self._key("viewers"), web, row)
+
+    @_verb
+    def statuses(self, feed_ids: Sequence[str]) -> dict[str, FeedStatus]:
+        """How each of these feeds is doing."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hgetall(self._key("viewers"))
+            for feed_id in feed_ids:
+                pipe.hgetall(self._feed_key(feed_id, "capture"))
+                pipe.hgetall(self._feed_key(feed_id, "counters"))
+                pipe.lrange(self._feed_key(feed_id, "recent"), 0, -1)
+            viewers_rows, *rows = pipe.execute()
+        now = time.time()
+        viewers: dict[str, int] = {}
+        for web, row in viewers_rows.items():
+            entry = json.loads(row)
+            if now - entry["seen_at"] > VIEWERS_TTL_S:
+                self._redis.hdel(self._key("viewers"), web)
+                continue
+            for feed_id, count in entry["viewers"].items():
+                viewers[feed_id] = viewers.get(feed_id, 0) + count
+        return {
+            feed_id: _status(*rows[3 * i : 3 * i + 3], viewers=viewers.get(feed_id, 0), now=now)
+            for i, feed_id in enumerate(feed_ids)
+        }
+
+
+def _no_feed(feed_id: str) -> NotFound:
+    return NotFound(f"There is no feed {feed_id[:40]!r}: list them with `moodline feeds list`.")
+
+
+def _result_fields(row: Outcome, labels: Sequence[str]) -> tuple[str, str, str, str]:
+    """Result, timeline points, latency and reason as the publishing script takes them."""
+    if row.result is None:
+        return "", "", "", row.reason or "unknown"
+    if row.reason:
+        raise InvalidRecord(f"expected a result or a reason, got both for frame {row.frame.id}")
+    tracks = [
+        [face.track, *(round(face.scores[label], 3) for label in labels)]
+        for face in row.result.faces
+    ]
+    points = json.dumps([row.result.captured_at, tracks], separators=(",", ":")) if tracks else ""
+    return row.result.to_json(), points, f"{row.result.latency_ms:.1f}", ""
+
+
+def _status(
+    capture: dict[bytes, bytes],
+    counters: dict[bytes, bytes],
+    recent: list[bytes],
+    *,
+    viewers: int,
+    now: float,
+) -> FeedStatus:
+    """Read one feed's rows. Rates are counts over a span: cameras send in bursts."""
+    pairs = [entry.split() for entry in recent]
+    latencies = sorted(float(latency) for _, latency in pairs)
+    span_s = 3.0
+    since_ms = (now - span_s) * 1000
+    return FeedStatus(
+        state=FeedState(capture[b"state"].decode()) if capture else FeedState.STARTING,
+        error=(
+            capture[b"error"].decode() if capture else "No capture process serves this feed yet."
+        ),
+        fps_in=float(capture.get(b"fps_in", 0.0)),
+        reconnects=int(capture.get(b"reconnects", 0)),
+        captured=int(counters.get(b"captured", 0)),
+        analysed=int(counters.get(b"analysed", 0)),
+        drops={drop: int(counters.get(f"drop:{drop}".encode(), 0)) for drop in Drop},
+        fps_analysed=sum(float(at) >= since_ms for at, _ in pairs) / span_s,
+        latency_p50_ms=_percentile(latencies, 0.50),
+        latency_p95_ms=_percentile(latencies, 0.95),
+        viewers=viewers,
+    )
+
+
+def _percentile(ordered: Sequence[float], share: float) -> float | None:
+    """Nearest rank."""
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
