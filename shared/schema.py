@@ -11,6 +11,7 @@ import json
 import math
 import re
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -82,9 +83,26 @@ class Feed:
             self.width,
         )
 
-    @staticmethod
-    def new_id() -> str:
-        return secrets.token_hex(4)
+    @classmethod
+    def new(
+        cls,
+        source: Source,
+        *,
+        fps: float,
+        width: int,
+        name: str | None = None,
+        transient: bool = False,
+    ) -> Self:
+        """A feed with an id of its own, named after its source where no name is given."""
+        return cls(
+            id=secrets.token_hex(4),
+            name=(name or "").strip() or source.default_name[:MAX_NAME_LENGTH],
+            source=source,
+            fps=fps,
+            width=width,
+            transient=transient,
+            created_at=time.time(),
+        )
 
     def to_json(self) -> str:
         """The stored form: holds the password of the source, so it never leaves Redis and disk."""

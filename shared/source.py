@@ -102,6 +102,22 @@ class Source:
         """The source without user, password or token: fit for a page, an answer or a log."""
         return mask_address(self.text)
 
+    @property
+    def default_name(self) -> str:
+        """What to call a feed of this source; holds no credentials."""
+        match self.kind:
+            case SourceKind.WEBCAM:
+                return f"Webcam {self.text.removeprefix('/dev/video')}"
+            case SourceKind.DEMO:
+                return "Demo"
+            case SourceKind.BROWSER:
+                return "Browser camera"
+            case SourceKind.STREAM:
+                address = self.masked.split("://", 1)[1]
+                return address.rpartition("@")[2].split("?")[0]
+            case _:
+                return Path(self.locator).name or self.locator
+
     def scrub(self, message: str) -> str:
         """Take this source's credentials out of somebody else's error message."""
         for secret in (self.text, self.locator):
@@ -111,7 +127,7 @@ class Source:
         for part in sorted(credentials, key=len, reverse=True):
             for form in (part, quote(part, safe=""), unquote(part)):
                 message = message.replace(form, _MASK)
-        return mask_address(message) if _ADDRESS.search(message) else message
+        return message
 
 
 def mask_address(text: str) -> str:

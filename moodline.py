@@ -1,0 +1,448 @@
+"""The command line: start everything, or one part, and look after feeds.
+
+Errors that a user can meet are one line on stderr with the remedy: exit code 1, or 2 for misuse.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+import webbrowser
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any
+
+import click
+import redis
+from rich.console import Console
+from rich.table import Table
+
+from shared import config, log, redis_server
+from shared.bus import Bus, connect
+from shared.config import Settings
+from shared.errors import BusError, ConfigError, MoodlineError, NotFound
+from shared.jobs import QUEUES
+from shared.schema import Feed
+from shared.source import Source
+
+_STOP_GRACE_S = 4.0
+_READY_TIMEOUT_S = 30.0
+
+
+class _Cli(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MoodlineError as error:
+            click.echo(f"moodline: {error}", err=True)
+            ctx.exit(1)
+
+
+@click.group(cls=_Cli, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="moodline")
+def main() -> None:
+    """Watch faces in video and see how their expressions change over time."""
+
+
+@main.command()
+@click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    metavar="S",
+    help="Webcam number, rtsp:// or http:// address, video file, folder of images, or 'demo'. "
+    "Can be given several times. Without: the feeds of last time, else webcam 0, else the demo.",
+)
+@click.option("--workers", type=click.IntRange(1, 256), help="Worker processes.")
+@click.option("--host", help="Address to listen on; beyond this machine only with a password.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on.")
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for what must outlive a restart.",
+)
+@click.option("--no-browser", is_flag=True, help="Do not open the page in a browser.")
+def up(
+    sources: tuple[str, ...],
+    workers: int | None,
+    host: str | None,
+    port: int | None,
+    data_dir: Path | None,
+    no_browser: bool,
+) -> None:
+    """Start Redis, capture, workers and the dashboard, and keep them running."""
+    options = {"WORKERS": workers, "HOST": host, "PORT": port, "DATA_DIR": data_dir}
+    for name, value in options.items():
+        if value is not None:
+            os.environ[f"MOODLINE_{name}"] = str(value)
+    settings = config.load()
+    log.configure(settings.log_level, "up")
+    settings.require_safe_web()
+    wanted = [Source.parse(text) for text in sources]
+    _require_model(settings)
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    with _only_one(settings):
+        _require_free_port(settings)
+        _run_all(settings, wanted, open_browser=not no_browser)
+
+
+def _run_all(settings: Settings, wanted: Sequence[Source], *, open_browser: bool) -> None:
+    from workers.supervisor import Supervisor
+
+    stop_signals: list[int] = []
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        stop_signals.append(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
+    own_redis = settings.redis_url is None
+    url = _redis_url(settings)
+    supervisor = Supervisor({**os.environ, "REDIS_URL": url, "PYTHONUNBUFFERED": "1"})
+    try:
+        if own_redis:
+            _end_leftover_redis(url)
+            supervisor.add("redis", redis_server.command(settings.data_dir))
+            redis_server.wait_until_up(url)
+        else:
+            _require_redis(url)
+        _register(settings, url, wanted)
+        for role in ("capture", "web", *(f"worker {i + 1}" for i in range(settings.workers))):
+            supervisor.add(role, _part(role.split()[0]))
+        address = f"http://{_reachable_host(settings.host)}:{settings.port}"
+        click.echo("Moodline is starting …")
+        ready = _wait_until_ready(supervisor, address, lambda: bool(stop_signals))
+        if ready:
+            click.echo(f"Moodline is at {address} (Ctrl-C ends it)")
+            if open_browser:
+                _open_browser(address)
+        supervisor.run(lambda: bool(stop_signals))
+    finally:
+        supervisor.stop(_STOP_GRACE_S, last=["redis"])
+        if own_redis:
+            redis_server.socket_path(settings.data_dir).unlink(missing_ok=True)
+    click.echo("Moodline has ended.")
+
+
+def _part(role: str) -> list[str]:
+    """The command line of a child: it names its role, and nothing secret."""
+    return [sys.executable, "-m", "moodline", role]
+
+
+def _redis_url(settings: Settings) -> str:
+    if settings.redis_url is not None:
+        return settings.redis_url.get_secret_value()
+    return redis_server.url(settings.data_dir)
+
+
+@contextlib.contextmanager
+def _only_one(settings: Settings) -> Iterator[None]:
+    """Hold the data folder for this run; ConfigError where another run holds it."""
+    path = settings.data_dir / "up.lock"
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigError(
+                f"Moodline already runs here{_other_run(file)}: "
+                "stop it with Ctrl-C where it was started, or give another --data-dir and --port."
+            ) from error
+        file.truncate(0)
+        json.dump({"pid": os.getpid(), "host": settings.host, "port": settings.port}, file)
+        file.flush()
+        yield
+        file.truncate(0)
+
+
+def _other_run(file: IO[str]) -> str:
+    file.seek(0)
+    try:
+        other = json.load(file)
+        return f" (process {other['pid']}, http://{other['host']}:{other['port']})"
+    except (ValueError, KeyError):
+        return ""
+
+
+def _require_model(settings: Settings) -> None:
+    """Say before anything starts that the model is missing or damaged."""
+    from workers.vision.classifier import read_card
+
+    read_card(settings.model)
+
+
+def _require_free_port(settings: Settings) -> None:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except (OSError, UnicodeError) as error:
+            raise ConfigError(
+                f"The dashboard cannot listen on {settings.host}:{settings.port} ({error}): "
+                "end the program that does, or give another --port or --host."
+            ) from error
+
+
+def _require_redis(url: str) -> None:
+    bus = Bus(url)
+    try:
+        bus.ping()
+    finally:
+        bus.close()
+
+
+def _end_leftover_redis(url: str) -> None:
+    """End the server of an earlier run that was killed: nobody else uses this data folder."""
+    client = connect(url)
+    with contextlib.suppress(redis.RedisError):
+        client.shutdown(nosave=True)
+    client.close()
+
+
+def _register(settings: Settings, url: str, wanted: Sequence[Source]) -> None:
+    """Restore the feeds of last time and add those of this command line."""
+    from workers.capture import FeedsFile
+
+    bus = Bus(url)
+    try:
+        bus.restore_feeds(FeedsFile.of(settings).load(drop_transient=True))
+        known = {feed.source.text for feed in bus.feeds()}
+        if not wanted and not known:
+            wanted = [Source.parse("0" if _has_webcam() else "demo")]
+        for source in wanted:
+            if source.text not in known:
+                bus.put_feed(
+                    Feed.new(source, fps=settings.fps, width=settings.width, transient=True)
+                )
+                known.add(source.text)
+    finally:
+        bus.close()
+
+
+def _has_webcam() -> bool:
+    if sys.platform.startswith("linux"):
+        return Path("/dev/video0").exists()
+    import cv2
+
+    camera = cv2.VideoCapture(0)
+    try:
+        return bool(camera.isOpened())
+    finally:
+        camera.release()
+
+
+def _reachable_host(host: str) -> str:
+    """The name under which a browser on this machine reaches what listens on `host`."""
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+def _wait_until_ready(supervisor: Any, address: str, stopping: Any) -> bool:
+    """Supervise until the page answers; False if stopped before."""
+    deadline = time.monotonic() + _READY_TIMEOUT_S
+    while not stopping():
+        supervisor.turn()
+        with (
+            contextlib.suppress(OSError, urllib.error.URLError),
+            urllib.request.urlopen(f"{address}/healthz", timeout=1) as answer,  # noqa: S310
+        ):
+            if answer.status == 200:
+                return True
+        if time.monotonic() > deadline:
+            raise ConfigError(
+                f"The dashboard did not answer at {address} within {_READY_TIMEOUT_S:g} s: "
+                "run `moodline web` to see why."
+            )
+        time.sleep(0.1)
+    return False
+
+
+def _open_browser(address: str) -> None:
+    """Open the page where there is a screen to show it on."""
+    on_screen = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if on_screen or sys.platform in ("darwin", "win32"):
+        with contextlib.suppress(webbrowser.Error):
+            webbrowser.open(address)
+
+
+def _part_settings(role: str) -> tuple[Settings, str]:
+    """Settings and Redis address of one part; says so where nothing runs that it could join."""
+    settings = config.load()
+    log.configure(settings.log_level, role)
+    url = _redis_url(settings)
+    if settings.redis_url is None and not redis_server.socket_path(settings.data_dir).exists():
+        raise BusError(
+            "Moodline does not run here: start it with `moodline up`, "
+            "or set REDIS_URL to the Redis that its parts share."
+        )
+    return settings, url
+
+
+@main.command()
+def capture() -> None:
+    """Run the capture processes of all feeds."""
+    from workers import capture as part
+
+    part.run(*_part_settings("capture"))
+
+
+@main.command("capture-feed", hidden=True)
+@click.argument("feed_id")
+def capture_feed(feed_id: str) -> None:
+    """Capture one feed (started by `capture`)."""
+    from workers import capture as part
+
+    part.run_feed(*_part_settings("capture"), feed_id)
+
+
+@main.command()
+@click.option("--count", type=click.IntRange(1, 256), default=1, help="Worker processes.")
+@click.option("--queues", default=",".join(QUEUES), help="Queues to serve, most urgent first.")
+def worker(count: int, queues: str) -> None:
+    """Run workers that analyse frames."""
+    names = tuple(name.strip() for name in queues.split(",") if name.strip())
+    unknown = [name for name in names if name not in QUEUES]
+    if unknown or not names:
+        raise click.BadParameter(f"queues are {', '.join(QUEUES)}", param_hint="--queues")
+    settings, url = _part_settings("worker")
+    if count == 1:
+        from workers import worker as part
+
+        part.run(settings, url, names)
+        return
+    from workers.supervisor import Supervisor
+
+    _require_model(settings)
+    stopped: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _frame: stopped.append(number))
+    supervisor = Supervisor({**os.environ, "REDIS_URL": url})
+    try:
+        for i in range(count):
+            supervisor.add(f"worker {i + 1}", [*_part("worker"), "--queues", ",".join(names)])
+        supervisor.run(lambda: bool(stopped))
+    finally:
+        supervisor.stop(_STOP_GRACE_S)
+
+
+@main.command()
+@click.option("--host", help="Address to listen on; beyond this machine only with a password.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on.")
+def web(host: str | None, port: int | None) -> None:
+    """Run the dashboard and its API."""
+    from web.server import serve
+
+    for name, value in {"HOST": host, "PORT": port}.items():
+        if value is not None:
+            os.environ[f"MOODLINE_{name}"] = str(value)
+    serve(*_part_settings("web"))
+
+
+@main.group()
+def feeds() -> None:
+    """List, add and remove feeds."""
+
+
+@feeds.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def feeds_list(as_json: bool) -> None:
+    """List all feeds and how they are doing."""
+    with _bus() as bus:
+        found = bus.feeds()
+        statuses = bus.statuses([feed.id for feed in found])
+    rows: list[Mapping[str, Any]] = [
+        {
+            "id": feed.id,
+            "name": feed.name,
+            "source": feed.source.masked,
+            "status": statuses[feed.id].state.value,
+            "fps_in": round(statuses[feed.id].fps_in, 1),
+            "fps_analysed": round(statuses[feed.id].fps_analysed, 1),
+            "dropped": statuses[feed.id].dropped,
+            "error": statuses[feed.id].error,
+        }
+        for feed in found
+    ]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("id", "name", "source", "status", "in/s", "analysed/s", "dropped", "error"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    Console().print(table if rows else "No feeds. Add one with `moodline feeds add SOURCE`.")
+
+
+@feeds.command("add")
+@click.argument("source")
+@click.option("--name", help="Name to show; made from the source by default.")
+def feeds_add(source: str, name: str | None) -> None:
+    """Add a feed and print its id."""
+    settings = config.load()
+    with _bus() as bus:
+        feed = Feed.new(Source.parse(source), name=name, fps=settings.fps, width=settings.width)
+        bus.put_feed(feed)
+    click.echo(feed.id)
+
+
+@feeds.command("remove")
+@click.argument("feed_id")
+def feeds_remove(feed_id: str) -> None:
+    """Remove a feed and all that is kept of it."""
+    with _bus() as bus:
+        try:
+            bus.remove_feed(feed_id)
+        except NotFound:
+            known = ", ".join(feed.id for feed in bus.feeds()) or "none"
+            raise NotFound(f"There is no feed {feed_id!r}; there are: {known}.") from None
+
+
+@contextlib.contextmanager
+def _bus() -> Iterator[Bus]:
+    _, url = _part_settings("feeds")
+    bus = Bus(url)
+    try:
+        yield bus
+    finally:
+        bus.close()
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def settings(as_json: bool) -> None:
+    """Print every setting with its help, its value, and where the value came from."""
+    rows = list(config.describe(config.load()))
+    if as_json:
+        click.echo(
+            json.dumps(
+                [
+                    {
+                        "variable": row.variable,
+                        "value": row.value,
+                        "origin": row.origin,
+                        "help": row.help,
+                    }
+                    for row in rows
+                ],
+                indent=2,
+            )
+        )
+        return
+    for row in rows:
+        click.echo(f"{row.variable}={row.value}  ({row.origin})")
+        click.echo(f"    {row.help}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""Serve live feeds: take the pending frames of ready feeds, analyse them together, publish.
+
+A drain is one RQ job that goes on for a slice of time, so that recorded work gets its turn and stop
+signals are heard. The newest frames win; what is too old is dropped and counted by the bus. No
+frame can stop a feed: a batch that fails is taken apart until the one frame that fails is alone,
+and that one is set aside with its reason.
+
+Not here: what a frame shows (`workers.pipeline`) and the words to Redis (`shared.bus`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import structlog
+
+from shared.bus import LEASE_S, Bus, Claim, Outcome
+from shared.errors import BusError
+from shared.jobs import Jobs
+from workers.pipeline import Pipeline
+
+_log = structlog.get_logger(__name__)
+
+# On a processor a batch gains nothing (a face costs the same alone), and everything in it waits for
+# its last frame: so batches are kept small and many.
+MAX_FEEDS = 4
+MAX_FRAMES = 4
+_IDLE_S = 0.3  # a drain without work ends after this, and another job gets the worker
+_WAIT_S = 0.25  # shorter than a lease: a waiting drain must go on counting as alive
+
+Analysis = tuple[Claim, Mapping[str, Any], Sequence[Outcome]]
+
+
+class Drain:
+    """One worker's loop over ready feeds. `name` is unique among all workers."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        jobs: Jobs,
+        pipeline: Pipeline,
+        *,
+        name: str,
+        staleness_s: float,
+        timeline_s: float,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._bus = bus
+        self._jobs = jobs
+        self._pipeline = pipeline
+        self._name = name
+        self._staleness_s = staleness_s
+        self._timeline_s = timeline_s
+        self._stopping = stopping
+
+    def run(self, slice_s: float) -> None:
+        """Serve for `slice_s`, or until nothing came for a while; then pass the baton on."""
+        try:
+            self._bus.drain_started()
+            ends_at = time.monotonic() + slice_s
+            busy_at = time.monotonic()
+            while not self._stopping() and (now := time.monotonic()) < ends_at:
+                if self.turn():
+                    busy_at = time.monotonic()
+                elif now - busy_at > _IDLE_S:
+                    break
+                else:
+                    self._bus.wait_ready(_WAIT_S)
+            if self._bus.drain_ended(self._name):
+                self._jobs.enqueue_drain()
+        except BusError as error:
+            # Nothing is lost: the leases run out, and the next frame asks for the next drain.
+            _log.warning("a drain ended early", error=str(error))
+
+    def turn(self) -> bool:
+        """Analyse one batch; False if no feed was ready."""
+        claims = self._bus.claim(
+            self._name,
+            max_feeds=MAX_FEEDS,
+            max_frames=MAX_FRAMES,
+            staleness_s=self._staleness_s,
+        )
+        if not claims:
+            return False
+        lost = self._bus.publish(
+            self._analyse(claims, _Renewal(self._bus, self._name, claims)),
+            labels=self._pipeline.labels,
+            timeline_s=self._timeline_s,
+        )
+        for error in lost:
+            _log.warning("results came too late", error=str(error))
+        return True
+
+    def _analyse(self, claims: Sequence[Claim], between: Callable[[], None]) -> Sequence[Analysis]:
+        try:
+            return self._pipeline.analyse(claims, between)
+        except BusError:
+            raise
+        except Exception:  # noqa: BLE001 - one bad frame must not sink a batch: find it
+            _log.warning("a batch failed and is taken apart", feeds=len(claims), exc_info=True)
+        return [self._analyse_alone(claim, between) for claim in claims]
+
+    def _analyse_alone(self, claim: Claim, between: Callable[[], None]) -> Analysis:
+        """Analyse one feed's frames one by one; set aside those that fail."""
+        state: Mapping[str, Any] | None = claim.state
+        outcomes: list[Outcome] = []
+        for frame in claim.frames:
+            one = replace(claim, state=dict(state) if state is not None else None, frames=(frame,))
+            try:
+                ((_, state, rows),) = self._pipeline.analyse([one], between)
+                outcomes += rows
+            except BusError:
+                raise
+            except Exception as error:  # noqa: BLE001 - as above, and this is the one frame
+                _log.exception("a frame is set aside", feed=claim.feed, seq=frame.seq)
+                outcomes.append(Outcome(frame, None, f"{type(error).__name__}: {error}"[:200]))
+        return claim, state or {}, outcomes
+
+
+class _Renewal:
+    """Called between frames: keeps the leases of a batch that takes long."""
+
+    def __init__(self, bus: Bus, drain: str, claims: Sequence[Claim]) -> None:
+        self._bus, self._drain, self._claims = bus, drain, claims
+        self._renewed_at = time.monotonic()
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        if now - self._renewed_at > LEASE_S / 3:
+            self._bus.renew(self._drain, self._claims)
+            self._renewed_at = now

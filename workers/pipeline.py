@@ -1,0 +1,213 @@
+"""From captured frames to results: decode, detect, track, crop, classify, smooth.
+
+`Pipeline.analyse` takes the claims of several feeds and puts all their faces through the classifier
+in one batch. It keeps nothing between calls: a feed's tracker comes with the claim and goes back
+with the results, so that any worker may serve any feed. A frame that is no picture is a counted
+outcome, not an error.
+
+Not here: where frames come from and results go (`workers.live`), and the models (`workers.vision`).
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from shared.bus import Claim, Outcome
+from shared.config import PROJECT_DIR, Settings
+from shared.schema import Face, Frame, FrameResult
+from workers.tracking import Tracked, Tracker
+from workers.vision.classifier import Classifier, load_classifier
+from workers.vision.crop import crop_face
+from workers.vision.detector import FaceDetector, ImageBGR, load_detector
+
+MAX_PIXELS = 3840 * 2160  # a picture larger than 4K is refused before it fills the memory
+
+
+@dataclass
+class WorkDone:
+    """What a pipeline has done since it was made."""
+
+    frames: int = 0
+    batches: int = 0
+    faces: int = 0
+    stage_seconds: dict[str, float] = field(
+        default_factory=lambda: {"decode": 0.0, "detect": 0.0, "classify": 0.0}
+    )
+
+
+@dataclass(slots=True)
+class _Seen:
+    """One frame on its way through a batch."""
+
+    frame: Frame
+    tracker: Tracker
+    size_hw: tuple[int, int]
+    faces: list[Tracked]
+    crops: list[ImageBGR]
+    stages_ms: dict[str, float]
+
+
+class Pipeline:
+    """The models of one process. Not for more than one thread, but for `work_done`."""
+
+    def __init__(
+        self, detector: FaceDetector, classifier: Classifier, *, smoothing_s: float
+    ) -> None:
+        self._detector = detector
+        self._classifier = classifier
+        self._smoothing_s = smoothing_s
+        self._done = WorkDone()
+        self.labels = tuple(classifier.card.labels)
+        self.model = f"{classifier.card.name} {classifier.card.version}"
+
+    def warm(self) -> None:
+        """Run every network once, so that the first frame is as quick as the others."""
+        self._detector.detect(np.full((480, 640, 3), 128, np.uint8))
+        self._classifier.warm()
+
+    def work_done(self) -> WorkDone:
+        return self._done
+
+    def analyse(
+        self, claims: Sequence[Claim], between: Callable[[], None] = lambda: None
+    ) -> list[tuple[Claim, Mapping[str, Any], list[Outcome]]]:
+        """Analyse all frames of all claims; return each claim with its new state and outcomes.
+
+        `between` is called after each frame: a batch may outlast a lease.
+        """
+        trackers = {
+            claim.feed: Tracker.from_state(claim.state, smoothing_s=self._smoothing_s)
+            for claim in claims
+        }
+        seen: dict[str, _Seen] = {}
+        for claim in claims:
+            for frame in claim.frames:
+                look = self._look(frame, trackers[claim.feed])
+                if look is not None:
+                    seen[_key(frame)] = look
+                between()
+        started = time.perf_counter()
+        crops = [crop for look in seen.values() for crop in look.crops]
+        scores = iter(self._classifier.predict(_stack(crops, self._classifier.card.input_size_hw)))
+        classify_s = time.perf_counter() - started
+        self._done.frames += sum(len(claim.frames) for claim in claims)
+        self._done.batches += 1
+        self._done.faces += len(crops)
+        self._done.stage_seconds["classify"] += classify_s
+        outcomes = []
+        for claim in claims:
+            rows = []
+            for frame in claim.frames:
+                found = seen.get(_key(frame))
+                if found is None:
+                    rows.append(Outcome(frame, None, "not a picture that can be decoded"))
+                    continue
+                found.stages_ms["classify"] = classify_s * 1000
+                rows.append(Outcome(frame, self._result(found, scores)))
+            outcomes.append((claim, trackers[claim.feed].state(), rows))
+        return outcomes
+
+    def _look(self, frame: Frame, tracker: Tracker) -> _Seen | None:
+        """Decode a frame, find and number its faces, and cut them out."""
+        started = time.perf_counter()
+        queued_ms = (time.time() - frame.captured_at) * 1000
+        image_bgr = decode_jpeg(frame.jpeg)
+        decoded = time.perf_counter()
+        if image_bgr is None:
+            return None
+        faces = tracker.follow(self._detector, image_bgr, frame.captured_at)
+        crops = [
+            crop_face(image_bgr, face.detection, self._classifier.card.input_size_hw)
+            for face in faces
+        ]
+        detected = time.perf_counter()
+        self._done.stage_seconds["decode"] += decoded - started
+        self._done.stage_seconds["detect"] += detected - decoded
+        stages_ms = {
+            "queue": queued_ms,
+            "decode": (decoded - started) * 1000,
+            "detect": (detected - decoded) * 1000,
+        }
+        height, width = image_bgr.shape[:2]
+        return _Seen(frame, tracker, (height, width), faces, crops, stages_ms)
+
+    def _result(self, seen: _Seen, scores: Any) -> FrameResult:
+        faces = []
+        for tracked in seen.faces:
+            smoothed = seen.tracker.smooth(tracked.track, next(scores), seen.frame.captured_at)
+            faces.append(face_of(tracked.track, tracked.detection.box_xywh, smoothed, self.labels))
+        return FrameResult(
+            feed=seen.frame.feed,
+            seq=seen.frame.seq,
+            captured_at=seen.frame.captured_at,
+            analysed_at=time.time(),
+            width=seen.size_hw[1],
+            height=seen.size_hw[0],
+            faces=tuple(faces),
+            stages_ms={stage: round(spent, 2) for stage, spent in seen.stages_ms.items()},
+        )
+
+
+def face_of(
+    track: int,
+    box_xywh: tuple[float, float, float, float],
+    scores: NDArray[np.float32],
+    labels: Sequence[str],
+) -> Face:
+    """Build the record of one face: whole pixels, four decimals, the most likely label."""
+    x, y, width, height = box_xywh
+    best = int(np.argmax(scores))
+    return Face(
+        track=track,
+        box_xywh=(round(x), round(y), max(1, round(width)), max(1, round(height))),
+        emotion=labels[best],
+        confidence=round(float(scores[best]), 4),
+        scores={label: round(float(p), 4) for label, p in zip(labels, scores, strict=True)},
+    )
+
+
+def decode_jpeg(jpeg: bytes) -> ImageBGR | None:
+    """Decode a JPEG to (height, width, 3), BGR; None where it is none, or larger than 4K.
+
+    The size is read from the header first: a few bytes can claim gigapixels.
+    """
+    try:
+        with Image.open(io.BytesIO(jpeg), formats=("JPEG",)) as header:
+            width, height = header.size
+        if width * height > MAX_PIXELS:
+            return None
+        image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    except (OSError, ValueError, Image.DecompressionBombError, cv2.error):
+        return None
+    return None if image is None else np.asarray(image, np.uint8)
+
+
+def load_pipeline(settings: Settings) -> Pipeline:
+    """Load detector and classifier as the settings say; raises ModelError with the remedy."""
+    return Pipeline(
+        load_detector(
+            "yunet" if settings.yunet_model else "mtcnn",
+            models_dir=PROJECT_DIR / "models",
+            yunet_path=settings.yunet_model,
+            threads=settings.threads,
+        ),
+        load_classifier(settings.model, settings.backend, settings.threads),
+        smoothing_s=settings.smoothing_s,
+    )
+
+
+def _key(frame: Frame) -> str:
+    return f"{frame.feed} {frame.id}"
+
+
+def _stack(crops: Sequence[ImageBGR], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    return np.stack(crops) if crops else np.zeros((0, *size_hw, 3), np.uint8)

@@ -1,0 +1,139 @@
+"""One worker process: models loaded and warm, then RQ's loop until told to stop.
+
+RQ's SimpleWorker runs jobs in this very process, because a fork a job would load the models anew
+and a forked LiteRT or TensorFlow is not safe. What that gives up (a crash takes the worker along)
+the supervisor and the leases give back: another worker goes on, and a new one starts.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from dataclasses import replace
+from types import FrameType
+from typing import Any
+
+import cv2
+import structlog
+from redis import RedisError
+from rq import Queue, SimpleWorker
+from rq.exceptions import StopRequested
+from rq.job import Job
+from rq.serializers import JSONSerializer
+
+from shared.bus import Bus, connect
+from shared.config import Settings
+from shared.errors import BusError
+from shared.jobs import QUEUES, Jobs
+from shared.schema import WorkerReport
+from workers import tasks
+from workers.live import Drain
+from workers.pipeline import Pipeline, load_pipeline
+
+_log = structlog.get_logger(__name__)
+_REPORT_EVERY_S = 2.0
+
+
+class _Worker(SimpleWorker):
+    """RQ's worker, with shorter pauses while Redis is away, and a stop that does not ask Redis."""
+
+    max_connection_wait_time = 2.0
+    _running_job = False
+
+    def __init__(self, *args: Any, stopping: threading.Event, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._stopping = stopping
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        self._running_job = True
+        try:
+            super().execute_job(job, queue)
+        finally:
+            self._running_job = False
+
+    def request_stop(self, signum: int, frame: FrameType | None) -> None:
+        self._stopping.set()
+        super().request_stop(signum, frame)  # type: ignore[no-untyped-call]
+
+    def _shutdown(self) -> None:
+        self._stop_requested = True
+        if not self._running_job:
+            raise StopRequested
+
+
+def run(settings: Settings, redis_url: str, queues: tuple[str, ...] = QUEUES) -> None:
+    """Work until SIGTERM or SIGINT.
+
+    Raises ModelError where a model cannot be loaded. A Redis that is away is waited for.
+    """
+    cv2.setNumThreads(settings.threads)
+    name = f"{socket.gethostname()}-{os.getpid()}"
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stopping.set())
+    pipeline = load_pipeline(settings)
+    pipeline.warm()
+    bus = Bus(redis_url)
+    report = WorkerReport(
+        name=name, model=pipeline.model, labels=pipeline.labels, started_at=time.time()
+    )
+    reporter = threading.Thread(
+        target=_report, args=(bus, pipeline, report, stopping), name="report", daemon=True
+    )
+    reporter.start()
+    tasks.install(
+        Drain(
+            bus,
+            Jobs(redis_url),
+            pipeline,
+            name=name,
+            staleness_s=settings.staleness_s,
+            timeline_s=settings.timeline_s,
+            stopping=stopping.is_set,
+        )
+    )
+    while not stopping.is_set():
+        _work(redis_url, queues, stopping)
+        # RQ gives up when Redis goes away in mid-job; the models stay loaded meanwhile.
+        stopping.wait(0.5)
+    try:
+        bus.remove_worker(name)
+    except BusError:
+        _log.info("Redis was away at the end")
+
+
+def _work(redis_url: str, queues: tuple[str, ...], stopping: threading.Event) -> None:
+    """Run RQ's loop until it is told to stop or gives up."""
+    try:
+        worker = _Worker(
+            list(queues),
+            connection=connect(redis_url),
+            serializer=JSONSerializer,
+            stopping=stopping,
+        )
+        worker.work(logging_level="WARNING")
+    except RedisError as error:
+        _log.warning("Redis is away", error=str(error))
+
+
+def _report(bus: Bus, pipeline: Pipeline, report: WorkerReport, stopping: threading.Event) -> None:
+    """Say every other second that this worker is there, and what it has done."""
+    while True:
+        done = pipeline.work_done()
+        try:
+            bus.report_worker(
+                replace(
+                    report,
+                    frames=done.frames,
+                    batches=done.batches,
+                    faces=done.faces,
+                    stage_seconds=dict(done.stage_seconds),
+                )
+            )
+        except BusError as error:
+            _log.info("no report while Redis is away", error=str(error))
+        if stopping.wait(_REPORT_EVERY_S):
+            return
