@@ -90,9 +90,11 @@ def dense(x: Any, weights: Weights) -> Any:
 
 def pnet(x: Any, w: Weights) -> Any:
     """Map pictures (N, H, W, 3) to (N, H', W', 5), H' = ceil((H - 2) / 2) - 4."""
-    x = conv(x, [*fold_pixels(w[0], w[1]), w[2]])
-    x = tf.nn.max_pool2d(x, 2, 2, "SAME")
-    x = conv(conv(x, w[3:6]), w[6:9])
+    # 10 channels become 16 with zeros: a whole vector, for which LiteRT takes 15 % less time.
+    first = [np.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, 6)]) for a in (*fold_pixels(*w[:2]), w[2])]
+    second = [np.pad(w[3], [(0, 0), (0, 0), (0, 6), (0, 0)]), *w[4:6]]
+    x = tf.nn.max_pool2d(conv(x, first), 2, 2, "SAME")
+    x = conv(conv(x, second), w[6:9])
     kernel, bias = join_heads([w[9:11]], w[11:13])
     return tf.nn.bias_add(tf.nn.conv2d(x, kernel, 1, "VALID"), bias)
 

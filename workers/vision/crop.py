@@ -35,9 +35,9 @@ def crop_face(image_bgr: ImageBGR, face: Detection, size_hw: tuple[int, int]) ->
     centre_x, centre_y, side = framing(face)
     height, width = size_hw
     step = side / min(height, width)  # pixels of the picture to one of the crop
-    # Shrinking averages up to 4 x 4 samples a pixel, so that what is thinner than a pixel of the
+    # Shrinking averages up to 8 x 8 samples a pixel, so that what is thinner than a pixel of the
     # crop leaves grey and not a pattern.
-    samples = min(max(ceil(step), 1), 4)
+    samples = min(max(ceil(step), 1), 8)
     step /= samples
     fine_hw = (height * samples, width * samples)
     picture_from_crop = np.array(
