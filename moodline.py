@@ -437,6 +437,52 @@ def _bus() -> Iterator[Bus]:
         bus.close()
 
 
+@main.group()
+def bench() -> None:
+    """Measure Moodline on this machine."""
+
+
+@bench.command("live")
+@click.option("--feeds", type=click.IntRange(1, 500), default=4, show_default=True)
+@click.option("--fps", type=click.FloatRange(0.1, 60), default=15.0, show_default=True)
+@click.option("--seconds", type=click.FloatRange(1), default=20.0, show_default=True)
+@click.option("--workers", type=click.IntRange(1, 256), default=2, show_default=True)
+@click.option("--viewers", type=click.IntRange(1, 64), default=1, show_default=True)
+@click.option(
+    "--clip",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Video that each feed plays; the demo clip by default.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def bench_live(
+    feeds: int,
+    fps: float,
+    seconds: float,
+    workers: int,
+    viewers: int,
+    clip: Path | None,
+    as_json: bool,
+) -> None:
+    """Run everything with N feeds and measure what a viewer gets."""
+    import bench as benchmarks
+
+    figures = benchmarks.live(
+        feeds=feeds,
+        fps=fps,
+        seconds=seconds,
+        workers=workers,
+        viewers=viewers,
+        clip=(clip or benchmarks.DEMO_CLIP).resolve(),
+    )
+    if as_json:
+        click.echo(json.dumps(figures))
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in figures.items():
+        table.add_row(name.replace("_", " "), str(value))
+    Console().print(table)
+
+
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def settings(as_json: bool) -> None:

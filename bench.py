@@ -1,0 +1,213 @@
+"""Benchmarks: figures that anyone can reproduce on their own machine.
+
+`live` runs the whole of Moodline as `moodline up` does, in a folder of its own, with N feeds of one
+clip in real time, and measures at a plain Socket.IO client: what a viewer gets, not what a part
+claims. Delay is from the moment a frame was read to its arrival, on one machine's one clock.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import requests
+import socketio
+
+from shared.config import PROJECT_DIR
+from shared.errors import MoodlineError
+
+DEMO_CLIP = PROJECT_DIR / "workers" / "demo" / "demo.mp4"
+_START_TIMEOUT_S = 60.0
+_WARM_UP_S = 4.0
+
+
+@dataclass
+class _Viewer:
+    """A client that watches all feeds and acknowledges each frame at once."""
+
+    delays_s: list[float] = field(default_factory=list)
+    frames: dict[str, int] = field(default_factory=dict)
+    with_face: dict[str, int] = field(default_factory=dict)
+    tracks: dict[str, set[int]] = field(default_factory=dict)
+    counting: bool = False
+
+    def receive(self, meta: dict[str, Any], _jpeg: bytes) -> None:
+        if not self.counting:
+            return
+        feed = meta["feed"]
+        self.delays_s.append(time.time() - meta["captured_at"])
+        self.frames[feed] = self.frames.get(feed, 0) + 1
+        self.with_face[feed] = self.with_face.get(feed, 0) + bool(meta["faces"])
+        self.tracks.setdefault(feed, set()).update(face["track"] for face in meta["faces"])
+
+
+def live(
+    *, feeds: int, fps: float, seconds: float, workers: int, clip: Path, viewers: int
+) -> dict[str, Any]:
+    """Run `feeds` feeds of `clip` at `fps` for `seconds`; return what viewers and counters saw.
+
+    Raises MoodlineError where Moodline does not come up.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="moodline-bench-") as folder,
+        _up(Path(folder), workers=workers, fps=fps) as run,
+    ):
+        for i in range(feeds):
+            run.add_feed(str(clip), f"feed {i + 1}")
+        run.wait_until_analysed(feeds)
+        watching = [_watch(run.address, run.feed_ids()) for _ in range(viewers)]
+        time.sleep(_WARM_UP_S)
+        before, cpu_before = run.counters(), run.cpu_seconds()
+        for viewer, _ in watching:
+            viewer.counting = True
+        started = time.monotonic()
+        time.sleep(seconds)
+        elapsed_s = time.monotonic() - started
+        for viewer, client in watching:
+            viewer.counting = False
+            client.disconnect()
+        after, cpu_after = run.counters(), run.cpu_seconds()
+    analysed = [after[feed]["analysed"] - before[feed]["analysed"] for feed in after]
+    dropped = sum(after[feed]["dropped"] - before[feed]["dropped"] for feed in after)
+    first = watching[0][0]
+    delays = sorted(delay for viewer, _ in watching for delay in viewer.delays_s)
+    return {
+        "feeds": feeds,
+        "fps": fps,
+        "workers": workers,
+        "viewers": viewers,
+        "seconds": round(elapsed_s, 1),
+        "analysed_fps_min": round(min(analysed) / elapsed_s, 2),
+        "analysed_fps_mean": round(sum(analysed) / len(analysed) / elapsed_s, 2),
+        "shown_fps_min": round(
+            min(viewer.frames.get(feed, 0) for viewer, _ in watching for feed in after) / elapsed_s,
+            2,
+        ),
+        "dropped": dropped,
+        "delay_ms": {
+            name: round(_percentile(delays, share) * 1000, 1)
+            for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
+        },
+        "frames_with_a_face": round(
+            sum(first.with_face.values()) / max(1, sum(first.frames.values())), 3
+        ),
+        "tracks_per_feed": [len(first.tracks.get(feed, ())) for feed in after],
+        "cpu_seconds": {
+            role: round(cpu_after[role] - cpu_before.get(role, 0.0), 2) for role in cpu_after
+        },
+    }
+
+
+def _percentile(ordered: list[float], share: float) -> float:
+    if not ordered:
+        raise MoodlineError("No frame reached the viewer: see that `moodline up` works here.")
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def _watch(address: str, feed_ids: list[str]) -> tuple[_Viewer, socketio.Client]:
+    viewer = _Viewer()
+    client = socketio.Client()
+    client.on("frame", viewer.receive)
+    client.connect(address, transports=["websocket"])
+    for feed_id in feed_ids:
+        client.call("watch", {"feed": feed_id}, timeout=10)
+    return viewer, client
+
+
+class _up:  # noqa: N801 - reads as the command that it runs
+    """`moodline up` in a folder of its own, for the length of a `with` block."""
+
+    def __init__(self, folder: Path, *, workers: int, fps: float) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.address = f"http://127.0.0.1:{port}"
+        environment = {name: v for name, v in os.environ.items() if name != "REDIS_URL"}
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "moodline", "up", "--no-browser"),
+                *("--port", str(port), "--data-dir", str(folder), "--workers", str(workers)),
+                *("--source", str(DEMO_CLIP)),
+            ],
+            env={**environment, "MOODLINE_FPS": str(fps)},
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def __enter__(self) -> _up:
+        self._wait(lambda: self._get("/api/feeds"), "come up")
+        for feed in self._get("/api/feeds"):  # the source that kept `up` from looking for a webcam
+            requests.delete(f"{self.address}/api/feeds/{feed['id']}", timeout=10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(15)
+
+    def add_feed(self, source: str, name: str) -> None:
+        answer = requests.post(
+            f"{self.address}/api/feeds", json={"source": source, "name": name}, timeout=10
+        )
+        if not answer.ok:
+            raise MoodlineError(f"The feed was not taken: {answer.text}")
+
+    def feed_ids(self) -> list[str]:
+        return [feed["id"] for feed in self._get("/api/feeds")]
+
+    def counters(self) -> dict[str, dict[str, int]]:
+        return {feed["id"]: feed for feed in self._get("/api/feeds")}
+
+    def wait_until_analysed(self, feeds: int) -> None:
+        def analysed() -> bool:
+            rows = self._get("/api/feeds")
+            return len(rows) == feeds and all(row["fps_analysed"] > 0 for row in rows)
+
+        self._wait(analysed, "analyse its feeds")
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """Processor time of each role's processes so far, children included."""
+        spent: dict[str, float] = {}
+        for process in psutil.Process(self._process.pid).children(recursive=True):
+            try:
+                words, times = process.cmdline(), process.cpu_times()
+            except psutil.Error:
+                continue
+            role = next(
+                (r for r in ("redis-server", "capture", "worker", "web") if _plays(words, r)),
+                "other",
+            )
+            spent[role] = spent.get(role, 0.0) + times.user + times.system
+        return spent
+
+    def _get(self, path: str) -> Any:
+        try:
+            answer = requests.get(self.address + path, timeout=10)
+            return answer.json() if answer.ok else []
+        except requests.RequestException:
+            return []
+
+    def _wait(self, condition: Callable[[], Any], what: str) -> None:
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while not condition():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise MoodlineError(
+                    f"Moodline did not {what} within {_START_TIMEOUT_S:g} s: "
+                    "run `moodline up` to see why."
+                )
+            time.sleep(0.2)
+
+
+def _plays(words: list[str], role: str) -> bool:
+    return any(
+        word == role or word.startswith(f"{role}-") or Path(word).name == role for word in words
+    )
