@@ -4,7 +4,8 @@
     ├── ConfigError               a setting is missing, malformed or unsafe
     ├── BusError                  Redis cannot be reached or answers nonsense
     ├── SourceError               a camera, stream, file or folder cannot be opened or read
-    │   └── SourceEnded           a source that has an end has reached it
+    │   ├── SourceEnded           a source that has an end has reached it
+    │   └── SourceRefused         only a person can help: no such file or webcam, a wrong password
     ├── ModelError                a model folder is missing, incomplete, or disagrees with its card
     ├── DataError                 training or evaluation data cannot be used
     ├── InvalidRecord             a value breaks the contract of a record in `shared.schema`
@@ -34,6 +35,10 @@ class SourceError(MoodlineError):
 
 class SourceEnded(SourceError):
     """A source that has an end has reached it."""
+
+
+class SourceRefused(SourceError):
+    """A source cannot be captured until somebody puts it right; waiting alone will not help."""
 
 
 class ModelError(MoodlineError):

@@ -1,0 +1,595 @@
+"""How to read pictures from anything: webcam, stream, video file, folder of images, the demo.
+
+`read` turns a feed into JPEG pictures that are ready for the bus: no more of them than the feed's
+frames per second, chosen evenly by time, and none wider than the feed's width. A picture that is a
+fitting JPEG already is passed on as it came.
+
+Live sources are read as fast as they deliver, so that the newest picture is never behind others
+that wait. Sources with a clock of their own (files, folders, HLS) are played in real time.
+
+Promises: opening and reading have time limits wherever the library underneath can keep them, and
+`Pulse` tells a watchdog where it cannot. FFmpeg may open only what its kind of source needs: no
+local file from the network, no network from a local file. Errors are sentences of our own, made
+from the kind of failure; nothing that FFmpeg says gets through, because it would quote passwords.
+
+Not here: reconnecting, and what becomes of a picture (`workers.capture_feed`).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import av
+import av.error
+import av.logging
+import cv2
+import numpy as np
+from av.container import InputContainer
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+
+from shared.errors import SourceEnded, SourceError, SourceRefused
+from shared.schema import Feed
+from shared.source import Source, SourceKind
+
+ImageBGR = NDArray[np.uint8]  # (height, width, 3)
+
+DEMO_CLIP = Path(__file__).parent / "demo" / "demo.mp4"
+NO_FRAME_S = 10.0  # a source that gave no frame for so long is opened anew
+_OPEN_TIMEOUT_S = 4.5  # for connecting, and again for learning what the stream holds
+_BEHIND_S = 2.0  # a live stream whose packets came without waiting for so long is behind
+_WAITED_S = 0.003
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
+# Container formats whose timestamps the reader made up by counting frames.
+_COUNTED_TIMES = ("mpjpeg", "mjpeg", "image2", "jpeg_pipe")
+# Container formats that are live, yet arrive in lumps of several seconds.
+_SEGMENTED = ("hls", "dash")
+_NETWORK_PROTOCOLS = "http,https,tcp,tls,crypto,httpproxy"
+_OPTIONS: dict[str, dict[str, str]] = {
+    "rtsp": {
+        "protocol_whitelist": "tcp,tls,rtp,udp",
+        "rtsp_transport": "tcp",
+        "allowed_media_types": "video",
+    },
+    "http": {"protocol_whitelist": _NETWORK_PROTOCOLS, "user_agent": "Moodline"},
+    "file": {"protocol_whitelist": "file"},
+}
+_PROBE = {"analyzeduration": "2000000", "probesize": "2000000", "fpsprobesize": "0"}
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One picture as JPEG; `captured_at` is when it was read, in epoch seconds."""
+
+    captured_at: float
+    jpeg: bytes
+
+
+class Pulse:
+    """When a source was last known to be well: it gave a frame, or waits on purpose."""
+
+    def __init__(self) -> None:
+        self._beat_at = time.monotonic()
+
+    def beat(self) -> None:
+        self._beat_at = time.monotonic()
+
+    @property
+    def age_s(self) -> float:
+        return time.monotonic() - self._beat_at
+
+
+class EvenRate:
+    """Chooses frames evenly by their times, so that no more than `fps` a second are kept.
+
+    The times that were asked for lie on a grid; a frame is kept if it is nearer to the next one
+    than to the one before. After a gap the grid may be caught up by two frames, so that jitter
+    costs a source of the very same rate nothing.
+    """
+
+    def __init__(self, fps: float) -> None:
+        self._period_s = 1.0 / fps
+        self._due_s: float | None = None
+
+    def keeps(self, t_s: float) -> bool:
+        """Whether to keep the frame of this time (seconds on any clock)."""
+        period_s = self._period_s
+        if self._due_s is None or t_s < self._due_s - 3 * period_s:  # the clock was set back
+            self._due_s = t_s
+        if t_s < self._due_s - period_s / 2:
+            return False
+        self._due_s = max(self._due_s + period_s, t_s - 2 * period_s)
+        return True
+
+
+class Playback:
+    """Plays something with a clock of its own in real time.
+
+    Times that jump, or that have fallen behind by more than a second, start the clock anew:
+    better a pause left out than a picture from the past.
+    """
+
+    def __init__(self, pulse: Pulse, stop: threading.Event) -> None:
+        self._pulse = pulse
+        self._stop = stop
+        self._offset_s: float | None = None  # monotonic time less media time
+        self._last_s = 0.0
+
+    def wait_until(self, t_s: float) -> bool:
+        """Sleep until the moment that shows media time `t_s`; False if told to stop."""
+        now = time.monotonic()
+        jumped = not -1.0 < t_s - self._last_s < 60.0
+        if self._offset_s is None or jumped or now - (self._offset_s + t_s) > 1.0:
+            self._offset_s = now - t_s
+        self._last_s = t_s
+        while (left_s := self._offset_s + t_s - time.monotonic()) > 0:
+            self._pulse.beat()
+            if self._stop.wait(min(left_s, 0.5)):
+                return False
+        return not self._stop.is_set()
+
+
+class Encoder:
+    """Makes JPEG pictures of at most a given width; smaller ones keep their size."""
+
+    def __init__(self, max_width: int, quality: int) -> None:
+        self._max_width = max_width
+        self._options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+        self._reformatter = VideoReformatter()
+
+    def from_image(self, image_bgr: ImageBGR) -> bytes:
+        height, width = image_bgr.shape[:2]
+        size_wh = fitted_wh(width, height, self._max_width)
+        if size_wh != (width, height):
+            resized = cv2.resize(image_bgr, size_wh, interpolation=cv2.INTER_AREA)
+            image_bgr = cast("ImageBGR", resized)
+        return self._encode(image_bgr)
+
+    def from_frame(self, frame: av.VideoFrame) -> bytes:
+        """Encode a decoded frame, upright: scaled and turned as its stream says."""
+        quarter_turns = round(frame.rotation / 90) % 4  # counterclockwise, as numpy counts
+        width, height = frame.width, frame.height
+        if quarter_turns % 2:
+            height, width = fitted_wh(height, width, self._max_width)
+        else:
+            width, height = fitted_wh(width, height, self._max_width)
+        scaled = self._reformatter.reformat(
+            frame, width=width, height=height, format="bgr24", interpolation="AREA", threads=1
+        )
+        image_bgr = cast("ImageBGR", scaled.to_ndarray())
+        if quarter_turns:
+            image_bgr = np.ascontiguousarray(np.rot90(image_bgr, quarter_turns))
+        return self._encode(image_bgr)
+
+    def fits(self, jpeg: bytes) -> bool:
+        """Whether this is a whole, plain JPEG of fitting size that can be passed on as it is."""
+        size_wh = jpeg_size_wh(jpeg)
+        return (
+            size_wh is not None
+            and size_wh[0] <= self._max_width
+            and len(jpeg) <= size_wh[0] * size_wh[1]
+        )
+
+    def _encode(self, image_bgr: ImageBGR) -> bytes:
+        done, jpeg = cv2.imencode(".jpg", image_bgr, self._options)
+        if not done:
+            raise SourceError(f"A picture of shape {image_bgr.shape} could not be made a JPEG.")
+        return jpeg.tobytes()
+
+
+def fitted_wh(width: int, height: int, max_width: int) -> tuple[int, int]:
+    """The size to scale to: even, no wider than `max_width`, never larger than it was."""
+    scale = min(1.0, max_width / width)
+    return (
+        max(2, int(width * scale) // 2 * 2),
+        max(2, min(height, round(height * scale)) // 2 * 2),
+    )
+
+
+def jpeg_size_wh(jpeg: bytes) -> tuple[int, int] | None:
+    """The size in a JPEG's own header; None if it is cut off or leans on tables of its container.
+
+    Motion JPEG may leave out its Huffman tables (ITU T.81, annex K.3); not every reader of single
+    pictures knows the usual ones.
+    """
+    if jpeg[:2] != b"\xff\xd8" or b"\xff\xd9" not in jpeg[-64:]:
+        return None
+    size_wh, tables, at = None, False, 2
+    while at + 9 <= len(jpeg) and jpeg[at] == 0xFF:
+        marker = jpeg[at + 1]
+        if marker == 0xFF:  # fill byte
+            at += 1
+            continue
+        if marker == 0xDA:  # start of scan: the headers end here
+            return size_wh if tables else None
+        if marker == 0xC4:
+            tables = True
+        elif marker in (0xC0, 0xC1, 0xC2):
+            height, width = struct.unpack(">HH", jpeg[at + 5 : at + 9])
+            size_wh = (width, height) if width and height else None
+        at += 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
+    return None
+
+
+def read(
+    feed: Feed, *, jpeg_quality: int, pulse: Pulse, stop: threading.Event
+) -> Iterator[Picture]:
+    """Yield the pictures of a feed until `stop` is set; beats `pulse` for each frame read.
+
+    Raises SourceEnded at the end of what is not looped, SourceRefused where a person has to act
+    (no such file, wrong password), SourceError where waiting may help.
+    """
+    av.logging.set_level(None)
+    encoder = Encoder(feed.width, jpeg_quality)
+    pulse.beat()
+    match feed.source.kind:
+        case SourceKind.WEBCAM:
+            return _webcam(feed, encoder, pulse, stop)
+        case SourceKind.STREAM:
+            return _stream(feed, encoder, pulse, stop)
+        case SourceKind.FILE:
+            return _file(feed, Path(feed.source.locator), encoder, pulse, stop)
+        case SourceKind.DEMO:
+            return _file(feed, DEMO_CLIP, encoder, pulse, stop)
+        case SourceKind.FOLDER:
+            return _folder(feed, encoder, pulse, stop)
+        case SourceKind.BROWSER:
+            raise SourceRefused("The frames of a browser's camera come from that browser.")
+
+
+# Webcams
+
+
+def _webcam(feed: Feed, encoder: Encoder, pulse: Pulse, stop: threading.Event) -> Iterator[Picture]:
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    locator = feed.source.locator
+    device: int | str = int(locator) if locator.isdecimal() else locator
+    on_linux = sys.platform.startswith("linux")
+    if on_linux:
+        _require_device(locator)
+    camera = cv2.VideoCapture(device, cv2.CAP_V4L2 if on_linux else cv2.CAP_ANY)
+    try:
+        if not camera.isOpened():
+            raise SourceRefused(
+                f"Webcam {locator} does not open: close the program that uses it, "
+                "or give another number."
+            )
+        # Compressed pictures, because raw ones of more than 640x480 do not fit through USB 2 at
+        # full rate; and no queue in the driver, so that each picture is the newest.
+        camera.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
+        camera.set(cv2.CAP_PROP_FRAME_WIDTH, feed.width)
+        camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        yield from _grab(camera, feed, encoder, pulse, stop)
+    finally:
+        camera.release()
+
+
+def _grab(
+    camera: cv2.VideoCapture,
+    feed: Feed,
+    encoder: Encoder,
+    pulse: Pulse,
+    stop: threading.Event,
+) -> Iterator[Picture]:
+    rate = EvenRate(feed.fps)
+    while not stop.is_set():
+        if not camera.grab():
+            raise SourceError(
+                f"Webcam {feed.source.locator} gives no more pictures: check that it is plugged in."
+            )
+        captured_at = time.time()
+        pulse.beat()
+        if rate.keeps(time.monotonic()):
+            done, image_bgr = camera.retrieve()
+            if done:
+                yield Picture(captured_at, encoder.from_image(cast("ImageBGR", image_bgr)))
+
+
+def _require_device(locator: str) -> None:
+    """Say what is wrong with a webcam that OpenCV would only fail to open."""
+    path = Path(f"/dev/video{locator}") if locator.isdecimal() else Path(locator)
+    if not path.exists():
+        found = ", ".join(sorted(str(other) for other in Path("/dev").glob("video*"))) or "none"
+        raise SourceRefused(
+            f"There is no webcam {path}: plug it in, or give another number (found: {found})."
+        )
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise SourceRefused(
+            f"The webcam {path} may not be used by this user: add the user to the group 'video'."
+        )
+
+
+# Everything that FFmpeg reads
+
+
+def _stream(feed: Feed, encoder: Encoder, pulse: Pulse, stop: threading.Event) -> Iterator[Picture]:
+    source = feed.source
+    scheme = source.locator.partition("://")[0]
+    options = _OPTIONS[scheme.removesuffix("s")]
+    while not stop.is_set():
+        with _Opened(source, source.locator, options, pulse) as container:
+            bounded = container.duration is not None
+            if bounded or container.format.name.startswith(_SEGMENTED):
+                yield from _play(container, feed, encoder, pulse, stop)
+            else:
+                yield from _follow(container, feed, encoder, pulse, stop)
+        if stop.is_set():
+            return
+        if not bounded:
+            raise SourceError(
+                f"{source.masked} closed the stream: check that the camera still sends."
+            )
+        if not feed.loop:
+            raise SourceEnded(f"{source.masked} has ended.")
+
+
+def _file(
+    feed: Feed, path: Path, encoder: Encoder, pulse: Pulse, stop: threading.Event
+) -> Iterator[Picture]:
+    _require_file(path)
+    while not stop.is_set():
+        with _Opened(feed.source, str(path), _OPTIONS["file"], pulse) as container:
+            yield from _play(container, feed, encoder, pulse, stop)
+        if not feed.loop and not stop.is_set():
+            raise SourceEnded(f"{path} has ended.")
+
+
+def _require_file(path: Path) -> None:
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise SourceRefused(_file_trouble(path, error)) from error
+    if not path.is_file():
+        raise SourceRefused(f"{path} is no video file: give a file, or a folder of images.")
+
+
+def _file_trouble(path: Path, error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"There is no file {path}: check the name and the folder."
+    if isinstance(error, PermissionError):
+        return f"The file {path} may not be read by this user: change its permissions."
+    if isinstance(error, IsADirectoryError):
+        return f"{path} is a folder: give a video file, or a folder that holds images."
+    return f"The file {path} cannot be read ({os.strerror(error.errno or 0)})."
+
+
+class _Opened:
+    """An open FFmpeg container; its errors come out as ours, free of credentials."""
+
+    def __init__(self, source: Source, locator: str, options: dict[str, str], pulse: Pulse) -> None:
+        self._source = source
+        self._locator = locator
+        self._options = options
+        self._pulse = pulse
+        self._container: InputContainer | None = None
+
+    def __enter__(self) -> InputContainer:
+        self._pulse.beat()
+        probe = {} if self._options is _OPTIONS["file"] else _PROBE
+        try:
+            self._container = av.open(
+                self._locator,
+                options={**self._options, **probe},
+                timeout=(_OPEN_TIMEOUT_S, NO_FRAME_S),
+            )
+        except av.error.FFmpegError as error:
+            raise _explained(self._source, error) from None
+        self._pulse.beat()
+        if not self._container.streams.video:
+            raise SourceRefused(f"{self._source.masked} holds no video: give one that does.")
+        return self._container
+
+    def __exit__(self, kind: object, error: BaseException | None, _trace: object) -> None:
+        if self._container is not None:
+            self._container.close()
+        if isinstance(error, av.error.FFmpegError):
+            raise _explained(self._source, error) from None
+
+
+def _follow(
+    container: InputContainer,
+    feed: Feed,
+    encoder: Encoder,
+    pulse: Pulse,
+    stop: threading.Event,
+) -> Iterator[Picture]:
+    """Read a live stream at the pace at which it comes, and never fall behind it."""
+    stream = container.streams.video[0]
+    # Decoding several frames at once would hold each back by as many.
+    stream.thread_type = "SLICE"
+    counted = container.format.name in _COUNTED_TIMES
+    rate, backlog = EvenRate(feed.fps), _Backlog()
+    asked_at = time.monotonic()
+    for packet in container.demux(stream):
+        read_at = time.time()
+        waited_s = time.monotonic() - asked_at
+        if stop.is_set():
+            return
+        _require_frames(feed, pulse)
+        if packet.size and not backlog.skips(waited_s, packet.is_keyframe):
+            timed = not counted and packet.pts is not None
+            if stream.codec_context.name == "mjpeg" and encoder.fits(jpeg := bytes(packet)):
+                pulse.beat()
+                if rate.keeps(_time_s(packet, timed)):
+                    yield Picture(read_at, jpeg)
+            else:
+                for frame in _decoded(packet):
+                    pulse.beat()
+                    if rate.keeps(_time_s(frame, timed)):
+                        yield Picture(read_at, encoder.from_frame(frame))
+        asked_at = time.monotonic()
+
+
+def _play(
+    container: InputContainer,
+    feed: Feed,
+    encoder: Encoder,
+    pulse: Pulse,
+    stop: threading.Event,
+) -> Iterator[Picture]:
+    """Show a recording, or a stream that comes in lumps, at the times written in it."""
+    stream = container.streams.video[0]
+    stream.thread_type = "AUTO"
+    stream.thread_count = 2
+    rate, clock = EvenRate(feed.fps), Playback(pulse, stop)
+    t_s, frame_s = 0.0, 1.0 / float(stream.average_rate or 25)
+    shown = False
+    for packet in container.demux(stream):
+        if stop.is_set():
+            return
+        _require_frames(feed, pulse)
+        for frame in _decoded(packet):
+            pulse.beat()
+            t_s = float(frame.time) if frame.time is not None else t_s + frame_s
+            if rate.keeps(t_s):
+                if not clock.wait_until(t_s):
+                    return
+                shown = True
+                yield Picture(time.time(), encoder.from_frame(frame))
+    if not shown:
+        raise SourceRefused(
+            f"{feed.source.masked} holds no picture that can be decoded: give another file."
+        )
+    clock.wait_until(t_s + frame_s)
+
+
+class _Backlog:
+    """Notices that a live stream is decoded more slowly than it comes, and skips what waits.
+
+    While decoding keeps up, the reader has to wait for packets. Once it never had to for
+    `_BEHIND_S`, more come than can be decoded: then all are left out until one had to be waited
+    for, and decoding begins again at the next key frame.
+    """
+
+    def __init__(self) -> None:
+        self._waited_at = time.monotonic()
+        self._skipping = self._drained = False
+
+    def skips(self, waited_s: float, is_keyframe: bool) -> bool:
+        """Whether to leave out, undecoded, a packet that took `waited_s` to arrive."""
+        now = time.monotonic()
+        if waited_s > _WAITED_S:
+            self._waited_at = now
+            self._drained = True
+        if self._skipping:
+            self._skipping = not (self._drained and is_keyframe)
+        elif now - self._waited_at > _BEHIND_S:
+            self._skipping, self._drained = True, False
+        return self._skipping
+
+
+def _time_s(timed_thing: Any, timed: bool) -> float:
+    """The time in the stream of a packet or frame, or the time here where the stream has none."""
+    if timed and timed_thing.pts is not None:
+        return float(timed_thing.pts * timed_thing.time_base)
+    return time.monotonic()
+
+
+def _decoded(packet: av.Packet[Any]) -> list[av.VideoFrame]:
+    """The frames of a packet; none where it is damaged: the next key frame puts that right."""
+    try:
+        return packet.decode()
+    except (av.error.InvalidDataError, av.error.EOFError):
+        return []
+
+
+def _require_frames(feed: Feed, pulse: Pulse) -> None:
+    if pulse.age_s > NO_FRAME_S:
+        raise SourceError(
+            f"{feed.source.masked} sends, but gave no picture for {NO_FRAME_S:g} s: "
+            "check what the camera sends."
+        )
+
+
+_REFUSED: dict[type[Exception], str] = {
+    av.error.HTTPUnauthorizedError: (
+        "asks for a user and a password, or these are wrong: "
+        "write the address as scheme://user:password@host/path"
+    ),
+    av.error.HTTPForbiddenError: "does not allow this user: check user and password",
+    av.error.HTTPNotFoundError: "does not know this path: check what follows the host",
+    av.error.InvalidDataError: "sends no video that can be read: check the address",
+    av.error.DemuxerNotFoundError: "sends no video that can be read: check the address",
+    av.error.DecoderNotFoundError: "sends a kind of video that cannot be decoded: try H.264",
+    av.error.ProtocolNotFoundError: "leads to an address of a kind that is not opened",
+    av.error.FileNotFoundError: "leads to a file that does not exist",
+    av.error.PermissionError: "may not be read by this user: change its permissions",
+}
+_FAILED: dict[type[Exception], str] = {
+    av.error.ConnectionRefusedError: (
+        "refuses the connection: check that the camera is on and the port is right"
+    ),
+    av.error.ConnectionResetError: "broke off the connection: check the camera and the network",
+    av.error.BrokenPipeError: "broke off the connection: check the camera and the network",
+    av.error.EOFError: "closed the connection: check the camera and the address",
+    av.error.TimeoutError: "does not answer: check the address, the camera and the network",
+    av.error.ExitError: "does not answer: check the address, the camera and the network",
+    av.error.HTTPTooManyRequestsError: "asks for fewer connections: close other viewers",
+    av.error.HTTPBadRequestError: "does not accept the request: check the address",
+    av.error.HTTPOtherClientError: "does not accept the request: check the address",
+    av.error.HTTPServerError: "reports an error of its own: check or restart the camera",
+}
+
+
+def _explained(source: Source, error: av.error.FFmpegError) -> SourceError:
+    """Our sentence for FFmpeg's error, by its kind alone; its text may hold the password."""
+    for kind, sentence in _REFUSED.items():
+        if isinstance(error, kind):
+            return SourceRefused(f"{source.masked} {sentence}.")
+    for kind, sentence in _FAILED.items():
+        if isinstance(error, kind):
+            return SourceError(f"{source.masked} {sentence}.")
+    reason = os.strerror(error.errno) if error.errno and 0 < error.errno < 200 else "unknown"
+    return SourceError(
+        f"{source.masked} cannot be read ({reason}): check the address, the name and the network."
+    )
+
+
+# Folders of images
+
+
+def _folder(feed: Feed, encoder: Encoder, pulse: Pulse, stop: threading.Event) -> Iterator[Picture]:
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    folder = Path(feed.source.locator)
+    clock = Playback(pulse, stop)
+    number = 0
+    while not stop.is_set():
+        shown = False
+        for path in _images(folder):
+            image_bgr = cv2.imread(str(path))  # upright: turned as its EXIF says
+            pulse.beat()
+            if image_bgr is None:
+                continue
+            if not clock.wait_until(number / feed.fps):
+                return
+            shown = True
+            number += 1
+            yield Picture(time.time(), encoder.from_image(cast("ImageBGR", image_bgr)))
+        if not shown:
+            raise SourceRefused(
+                f"The folder {folder} holds no image that can be read: "
+                f"put some there ({', '.join(_IMAGE_SUFFIXES)})."
+            )
+        if not feed.loop:
+            clock.wait_until(number / feed.fps)
+            raise SourceEnded(f"The folder {folder} has been shown.")
+
+
+def _images(folder: Path) -> list[Path]:
+    """The images in a folder by name; looked up again each round, so that it may change."""
+    try:
+        return sorted(p for p in folder.iterdir() if p.suffix.lower() in _IMAGE_SUFFIXES)
+    except OSError as error:
+        raise SourceRefused(
+            f"The folder {folder} cannot be read ({os.strerror(error.errno or 0)}): "
+            "check its name and permissions."
+        ) from error
