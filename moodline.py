@@ -300,7 +300,7 @@ def capture() -> None:
 @click.argument("feed_id")
 def capture_feed(feed_id: str) -> None:
     """Capture one feed (started by `capture`)."""
-    from workers import capture as part
+    from workers import capture_feed as part
 
     part.run_feed(*_part_settings("capture"), feed_id)
 
