@@ -1,0 +1,62 @@
+"""The dashboard and its API: a Flask application around the bus.
+
+It draws no conclusions: workers analyse, this package shows. It imports no OpenCV, TensorFlow or
+LiteRT, so a web process stays small.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from flask import Flask
+from flask_socketio import SocketIO
+
+from shared.bus import Bus
+from shared.config import Settings
+from web import feeds, health, pages, pictures, problem, session
+from web.follower import Follower
+from web.guard import Guard
+from web.live import Live
+
+_MAX_BODY_BYTES = 64 * 1024  # of a request; nothing here takes more than a form
+_MAX_MESSAGE_BYTES = 64 * 1024  # of a Socket.IO client
+
+
+def create_app(settings: Settings, bus: Bus) -> Flask:
+    """The application; `app.extensions["moodline"]` holds what must be closed: see `close_app`.
+
+    Raises ConfigError where a password is set and the data folder cannot hold the session key.
+    """
+    app = Flask(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = _MAX_BODY_BYTES
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
+    socketio = SocketIO(
+        app,
+        async_mode="threading",
+        cors_allowed_origins=[],  # the guard decides, and no CORS header is ever sent
+        manage_session=False,
+        max_http_buffer_size=_MAX_MESSAGE_BYTES,
+        ping_interval=10,
+        ping_timeout=10,
+    )
+    follower = Follower(bus, f"web-{secrets.token_hex(4)}")
+    live = Live(socketio, bus, follower)
+    sessions = session.Sessions(settings)
+    problem.register(app)
+    for blueprint in (
+        pages.blueprint(sessions),
+        session.blueprint(sessions),
+        health.blueprint(bus, live),
+        feeds.blueprint(settings, bus),
+        pictures.blueprint(bus, follower),
+    ):
+        app.register_blueprint(blueprint)
+    app.extensions["moodline"] = (live, follower)
+    app.wsgi_app = Guard(app.wsgi_app, settings, sessions)  # type: ignore[method-assign]
+    return app
+
+
+def close_app(app: Flask) -> None:
+    """End the threads of an application."""
+    for part in app.extensions["moodline"]:
+        part.close()

@@ -1,0 +1,163 @@
+"""Draws faces into a picture: box, track number, emotion and confidence, as the page draws them.
+
+For what leaves Moodline as a picture: snapshots, MJPEG, exported files. The page draws its own
+overlay from the same numbers; a test holds both to the same colours. Needs Pillow and nothing
+else, and no font file: Pillow brings one.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw, ImageFont
+
+from shared.schema import Face
+
+# Told apart by the usual colour blindness too, and bright enough on any picture: an ordering of
+# lightness and hue after Okabe and Ito, and Tol. Labels of other data sets map to these words.
+COLOURS = {
+    "neutral": "#b9bec9",
+    "happy": "#f2c14e",
+    "surprise": "#5cc8e8",
+    "sad": "#5b8def",
+    "anger": "#e4572e",
+    "disgust": "#58a55c",
+    "fear": "#b57edc",
+    "contempt": "#c98a5e",
+}
+_SAME = {
+    "happiness": "happy",
+    "sadness": "sad",
+    "surprised": "surprise",
+    "angry": "anger",
+    "disgusted": "disgust",
+    "fearful": "fear",
+}
+FALLBACK_COLOURS = ("#8fd3c7", "#e88fb4", "#a4b86e", "#8f9ee8", "#d9a441", "#7fb8d6")
+_INK = "#14161b"
+_JPEG_QUALITY = 85
+_SUPERSAMPLE = 4
+
+
+def colour_of(label: str) -> str:
+    """The colour of an emotion label as ``#rrggbb``; labels nobody knows share a few spare ones."""
+    word = _SAME.get(label.lower(), label.lower())
+    spare = FALLBACK_COLOURS[sum(word.encode()) % len(FALLBACK_COLOURS)]
+    return COLOURS.get(word, spare)
+
+
+def annotate_jpeg(jpeg: bytes, faces: Sequence[Face]) -> bytes:
+    """The same JPEG picture with the faces drawn in; as it is where there are none.
+
+    Raises OSError for what is no picture.
+    """
+    if not faces:
+        return jpeg
+    with Image.open(io.BytesIO(jpeg)) as file:
+        picture = file.convert("RGB")
+    draw_faces(picture, faces)
+    out = io.BytesIO()
+    picture.save(out, "JPEG", quality=_JPEG_QUALITY)
+    return out.getvalue()
+
+
+def draw_faces(picture: Image.Image, faces: Sequence[Face]) -> None:
+    """Draw boxes and labels into an RGB picture, in place; sizes follow the picture's."""
+    width, height = picture.size
+    unit = max(1.0, min(width, height) / 480)
+    stroke = max(2, round(2.5 * unit))
+    font = _font(round(17 * unit))
+    draw = ImageDraw.Draw(picture)
+    for face in faces:
+        _draw_box(picture, face, stroke)
+    # Labels last and largest face first, so that no box crosses one and none covers another.
+    taken: list[tuple[int, int, int, int]] = []
+    for face in sorted(faces, key=lambda f: -f.box_xywh[2] * f.box_xywh[3]):
+        taken.append(_draw_label(draw, face, font, stroke, (width, height), taken))
+
+
+def _draw_box(picture: Image.Image, face: Face, stroke: int) -> None:
+    x, y, width, height = face.box_xywh
+    radius = max(stroke, round(min(width, height) * 0.08))
+    for colour, grow, thick in ((_INK, 1, stroke + 2), (colour_of(face.emotion), 0, stroke)):
+        box = (x - grow, y - grow, x + width + grow, y + height + grow)
+        _rounded_frame(picture, box, radius + grow, thick, colour)
+
+
+def _rounded_frame(
+    picture: Image.Image, box: tuple[int, int, int, int], radius: int, stroke: int, colour: str
+) -> None:
+    """A rectangle's outline with smooth round corners; Pillow's own are jagged."""
+    left, top, right, bottom = box
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((left + radius, top, right - radius, top + stroke - 1), fill=colour)
+    draw.rectangle((left + radius, bottom - stroke + 1, right - radius, bottom), fill=colour)
+    draw.rectangle((left, top + radius, left + stroke - 1, bottom - radius), fill=colour)
+    draw.rectangle((right - stroke + 1, top + radius, right, bottom - radius), fill=colour)
+    corner = _corner(radius, stroke)
+    flip, mirror = Image.Transpose.FLIP_TOP_BOTTOM, Image.Transpose.FLIP_LEFT_RIGHT
+    for at, mask in (
+        ((left, top), corner),
+        ((right - radius + 1, top), corner.transpose(mirror)),
+        ((left, bottom - radius + 1), corner.transpose(flip)),
+        ((right - radius + 1, bottom - radius + 1), corner.transpose(flip).transpose(mirror)),
+    ):
+        picture.paste(colour, (*at, at[0] + radius, at[1] + radius), mask)
+
+
+@functools.lru_cache(maxsize=256)
+def _corner(radius: int, stroke: int) -> Image.Image:
+    """Mask of the upper left quarter of a ring."""
+    size = radius * _SUPERSAMPLE
+    mask = Image.new("L", (size, size), 0)
+    draw = ImageDraw.Draw(mask)
+    draw.ellipse((0, 0, 2 * size, 2 * size), fill=255)
+    inner = stroke * _SUPERSAMPLE
+    if inner < size:
+        draw.ellipse((inner, inner, 2 * size - inner, 2 * size - inner), fill=0)
+    return mask.resize((radius, radius), Image.Resampling.BOX)
+
+
+def _draw_label(
+    draw: ImageDraw.ImageDraw,
+    face: Face,
+    font: ImageFont.FreeTypeFont,
+    stroke: int,
+    size_wh: tuple[int, int],
+    taken: Sequence[tuple[int, int, int, int]],
+) -> tuple[int, int, int, int]:
+    """Draw one label above its box, or where there is room; returns what it covers."""
+    text = f"{face.track}  {face.emotion.capitalize()} {face.confidence:.0%}"
+    pad = round(font.size * 0.35)
+    text_width = round(draw.textlength(text, font=font))
+    ascent, descent = font.getmetrics()
+    width, height = text_width + 2 * pad, ascent + descent + pad
+    x, y, _, face_height = face.box_xywh
+    left = max(0, min(x, size_wh[0] - width))
+    gap = stroke * 2
+    places = [y - height - gap, y + face_height + gap, y + gap, y + face_height - height - gap]
+    fitting = [top for top in places if 0 <= top <= size_wh[1] - height] or [0]
+    free = [
+        top
+        for top in fitting
+        if not any(_overlap((left, top, left + width, top + height), other) for other in taken)
+    ]
+    top = (free or fitting)[0]
+    box = (left, top, left + width, top + height)
+    draw.rounded_rectangle(box, radius=pad, fill=colour_of(face.emotion), outline=_INK)
+    draw.text((left + pad, top + pad / 2), text, font=font, fill=_INK)
+    return box
+
+
+def _overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+@functools.lru_cache(maxsize=16)
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size)
+    if not isinstance(font, ImageFont.FreeTypeFont):
+        raise TypeError("Pillow was built without FreeType: install its wheel from PyPI.")
+    return font

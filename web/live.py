@@ -1,0 +1,284 @@
+"""Frames to browsers over Socket.IO: the newest, one at a time, each with its own result.
+
+A viewer gets the next frame of a feed only when it has acknowledged the one before; of those that
+came meanwhile the newest waits for it, older ones are counted and forgotten. So a slow viewer sees
+fewer frames, none of them old, and costs the same few bytes as one that never answers. The list of
+feeds goes out the same way, about once a second, to those who asked for it.
+
+Events: see docs/API.md. Frames do not pass through Socket.IO's message queue: each web process
+reads Redis itself and talks to its own clients.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
+
+import structlog
+from engineio.exceptions import EngineIOError
+from flask import request
+from flask_socketio import SocketIO
+
+from shared.bus import Bus
+from shared.errors import BusError, MoodlineError
+from web import feeds, readiness
+from web.follower import Follower, Shot
+
+T = TypeVar("T")
+_log = structlog.get_logger(__name__)
+MAX_CLIENTS = 128  # each holds one of the server's threads
+_TICK_S = 1.0
+
+
+class Slot(Generic[T]):
+    """What one client has of one kind of event: one in flight, the newest waiting.
+
+    `send` gets an item and what to call when the client has acknowledged it.
+    """
+
+    def __init__(self, send: Callable[[T, Callable[..., None]], None]) -> None:
+        self._send = send
+        self._lock = threading.Lock()
+        self._in_flight = False
+        self._waiting: T | None = None
+        self._closed = False
+        self.skipped = 0
+
+    def offer(self, item: T) -> None:
+        """Send `item` now, or keep it in the place of what waited."""
+        with self._lock:
+            if self._closed:
+                return
+            if self._in_flight:
+                self.skipped += self._waiting is not None
+                self._waiting = item
+                return
+            self._in_flight = True
+        self._send(item, self._acknowledged)
+
+    def close(self) -> None:
+        """Send nothing any more."""
+        with self._lock:
+            self._closed = True
+            self._waiting = None
+
+    def _acknowledged(self, *_answer: object) -> None:
+        with self._lock:
+            item, self._waiting = self._waiting, None
+            self._in_flight = item is not None
+        if item is not None:
+            self._send(item, self._acknowledged)
+
+
+class _Viewer:
+    """One client that watches one feed."""
+
+    def __init__(self, send: Callable[[Shot, Callable[..., None]], None]) -> None:
+        self.slot: Slot[Shot] = Slot(send)
+        self._lock = threading.Lock()
+        self._order = (0, 0)
+
+    def take(self, shot: Shot) -> None:
+        # The first picture comes from who watches, the next ones from the follower's thread.
+        with self._lock:
+            if shot.order <= self._order:
+                return
+            self._order = shot.order
+        self.slot.offer(shot)
+
+
+class Live:
+    """The Socket.IO side of one web process."""
+
+    def __init__(self, socketio: SocketIO, bus: Bus, follower: Follower) -> None:
+        self._socketio = socketio
+        self._bus = bus
+        self._follower = follower
+        self._lock = threading.Lock()
+        self._clients: set[str] = set()
+        self._viewers: dict[str, dict[str, _Viewer]] = {}  # feed -> client -> viewer
+        self._lists: dict[str, Slot[list[dict[str, Any]]]] = {}  # who wants the list of feeds
+        self._problems: list[dict[str, str]] = []
+        self._ticking: threading.Thread | None = None
+        self._closed = threading.Event()
+        self.frames_sent = 0
+        self._skipped_before = 0
+        handlers: Mapping[str, Callable[..., Any]] = {
+            "connect": self._connect,
+            "disconnect": self._disconnect,
+            "watch": self._watch,
+            "unwatch": self._unwatch,
+            "watch_feeds": self._watch_feeds,
+            "clock": self._clock,
+        }
+        for event, handler in handlers.items():
+            socketio.on_event(event, handler)
+
+    @property
+    def clients(self) -> int:
+        return len(self._clients)
+
+    @property
+    def frames_skipped(self) -> int:
+        with self._lock:
+            now = sum(v.slot.skipped for row in self._viewers.values() for v in row.values())
+        return self._skipped_before + now
+
+    def close(self) -> None:
+        """End the thread."""
+        self._closed.set()
+
+    # What clients say
+
+    def _connect(self, _auth: object = None) -> bool:
+        with self._lock:
+            if len(self._clients) >= MAX_CLIENTS:
+                return False
+            self._clients.add(_sid())
+            if self._ticking is None:
+                self._ticking = threading.Thread(target=self._run, name="live", daemon=True)
+                self._ticking.start()
+        return True
+
+    def _disconnect(self, _reason: object = None) -> None:
+        sid = _sid()
+        with self._lock:
+            self._clients.discard(sid)
+            self._lists.pop(sid, None)
+            watched = [feed for feed, row in self._viewers.items() if sid in row]
+        for feed in watched:
+            self._drop(sid, feed)
+
+    def _watch(self, body: object = None) -> dict[str, object]:
+        sid, feed = _sid(), _feed_of(body)
+        if feed is None:
+            return {"ok": False, "error": 'Say which feed: {"feed": "its id"}.'}
+        self._drop(sid, feed)
+        viewer = _Viewer(lambda shot, acknowledged: self._send_frame(sid, shot, acknowledged))
+        with self._lock:
+            if sid not in self._clients:
+                return {"ok": False, "error": "This connection has ended."}
+            self._viewers.setdefault(feed, {})[sid] = viewer
+        try:
+            self._follower.add(feed, viewer.take)
+        except MoodlineError as error:
+            self._drop(sid, feed)
+            return {"ok": False, "error": str(error)}
+        return {"ok": True}
+
+    def _unwatch(self, body: object = None) -> dict[str, object]:
+        feed = _feed_of(body)
+        if feed is None or not self._drop(_sid(), feed):
+            return {"ok": False, "error": "This feed was not being watched."}
+        return {"ok": True}
+
+    def _watch_feeds(self, _body: object = None) -> dict[str, object]:
+        sid = _sid()
+
+        def send(rows: list[dict[str, Any]], acknowledged: Callable[..., None]) -> None:
+            self._emit(sid, "feeds", rows, acknowledged)
+
+        slot = Slot(send)
+        with self._lock:
+            if sid in self._clients:
+                self._lists[sid] = slot
+            problems = self._problems
+        self._emit(sid, "status", _status(problems))
+        try:
+            slot.offer(feeds.list_all(self._bus))
+        except MoodlineError as error:
+            return {"ok": False, "error": str(error)}
+        return {"ok": True}
+
+    def _clock(self, _body: object = None) -> dict[str, float]:
+        """Lets a page compare its clock with the one that frames are stamped with."""
+        return {"now": time.time()}
+
+    # What they get
+
+    def _send_frame(self, sid: str, shot: Shot, acknowledged: Callable[..., None]) -> None:
+        meta = {**shot.meta, "sent_at": time.time()}
+        self.frames_sent += 1
+        self._emit(sid, "frame", (meta, shot.jpeg), acknowledged)
+
+    def _emit(
+        self, sid: str, event: str, data: Any, acknowledged: Callable[..., None] | None = None
+    ) -> None:
+        # Flask-SocketIO's own emit would wrap each acknowledgement in a request context.
+        try:
+            self._socketio.server.emit(event, data, to=sid, callback=acknowledged)
+        except (EngineIOError, OSError, KeyError) as error:
+            _log.debug("client is gone", event_name=event, reason=repr(error))
+
+    def _drop(self, sid: str, feed: str) -> bool:
+        """Forget that a client watches a feed; False if it did not."""
+        with self._lock:
+            row = self._viewers.get(feed, {})
+            viewer = row.pop(sid, None)
+            if not row:
+                self._viewers.pop(feed, None)
+            if viewer is not None:
+                self._skipped_before += viewer.slot.skipped
+        if viewer is None:
+            return False
+        viewer.slot.close()
+        self._follower.remove(feed, viewer.take)
+        return True
+
+    # Once a second
+
+    def _run(self) -> None:
+        while not self._closed.wait(_TICK_S):
+            try:
+                self.tick()
+            except Exception:  # noqa: BLE001 - the thread serves every client, so it outlives a defect
+                _log.exception("telling clients failed")
+
+    def tick(self) -> None:
+        """Tell clients what changed: problems, removed feeds, and how each feed is doing."""
+        self._tell_problems()
+        if any(problem["part"] in ("redis", "capture") for problem in self._problems):
+            return  # an empty registry now is one that will be restored, not one without feeds
+        with self._lock:
+            if not self._viewers and not self._lists:
+                return
+        try:
+            rows = feeds.list_all(self._bus)
+        except BusError:
+            return
+        known = {row["id"] for row in rows}
+        with self._lock:
+            removed = [
+                (f, sid) for f, row in self._viewers.items() if f not in known for sid in row
+            ]
+            lists = list(self._lists.values())
+        for feed, sid in removed:
+            self._drop(sid, feed)
+            self._emit(sid, "feed_removed", {"feed": feed})
+        for slot in lists:
+            slot.offer(rows)
+
+    def _tell_problems(self) -> None:
+        problems = [{"part": m.part, "detail": m.detail} for m in readiness.missing(self._bus)]
+        with self._lock:
+            if problems == self._problems:
+                return
+            self._problems = problems
+            clients = list(self._lists)
+        for sid in clients:
+            self._emit(sid, "status", _status(problems))
+
+
+def _status(problems: list[dict[str, str]]) -> dict[str, object]:
+    return {"ok": not problems, "problems": problems}
+
+
+def _sid() -> str:
+    return str(request.sid)  # type: ignore[attr-defined]  # Flask-SocketIO puts it there
+
+
+def _feed_of(body: object) -> str | None:
+    feed = body.get("feed") if isinstance(body, dict) else None
+    return feed if isinstance(feed, str) else None

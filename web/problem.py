@@ -1,0 +1,87 @@
+"""Answers for what went wrong: `application/problem+json` (RFC 9457) that says what to do.
+
+One place turns Moodline's errors and HTTP's own into such answers; views only raise. Nothing of a
+defect's inside leaves the process: the log has it.
+"""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from shared.errors import BusError, InvalidRecord, MoodlineError, NotFound, SourceError
+
+_log = structlog.get_logger(__name__)
+_STATUS: dict[type[MoodlineError], HTTPStatus] = {
+    NotFound: HTTPStatus.NOT_FOUND,
+    BusError: HTTPStatus.SERVICE_UNAVAILABLE,
+    SourceError: HTTPStatus.BAD_REQUEST,
+    InvalidRecord: HTTPStatus.BAD_REQUEST,
+}
+_ADVICE = {
+    HTTPStatus.NOT_FOUND: "Nothing is at this address: /api/openapi.json lists what there is.",
+    HTTPStatus.METHOD_NOT_ALLOWED: "This address takes other methods: see /api/openapi.json.",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The request is too large: send a shorter one.",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "Send a JSON object with Content-Type: application/json.",
+}
+
+
+class BadField(InvalidRecord):
+    """A field of a request that does not fit; `field` is its name."""
+
+    def __init__(self, field: str, detail: str) -> None:
+        super().__init__(detail)
+        self.field = field
+
+
+def problem(status: int, detail: str, **more: Any) -> Response:
+    """An error answer; `more` are further members, such as the `field` that is wrong."""
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": int(status),
+        "detail": detail,
+        **more,
+    }
+    return Response(json.dumps(body), status, content_type="application/problem+json")
+
+
+def register(app: Flask) -> None:
+    """Answer every error of this app with a problem."""
+    app.register_error_handler(MoodlineError, _ours)
+    app.register_error_handler(HTTPException, _https)
+    app.register_error_handler(Exception, _defect)
+
+
+def _ours(error: MoodlineError) -> Response:
+    status = next(
+        (_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS),
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+    )
+    more = {"field": error.field} if isinstance(error, BadField) else {}
+    answer = problem(status, str(error), **more)
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        answer.headers["Retry-After"] = "2"
+    return answer
+
+
+def _https(error: HTTPException) -> Response:
+    status = HTTPStatus(error.code or 500)
+    answer = problem(status, _ADVICE.get(status) or error.description or status.phrase)
+    for name, value in error.get_headers():
+        if name.lower() in ("allow", "retry-after"):
+            answer.headers[name] = value
+    return answer
+
+
+def _defect(_error: Exception) -> Response:
+    _log.exception("request failed", method=request.method, path=request.path)
+    return problem(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "Moodline failed at this request; its log says where. Try again, and report it.",
+    )
