@@ -143,8 +143,9 @@ class Tracker:
         tracker._t = state["t"]
         tracker._next_number = state["next"]
         for row in state["tracks"]:
-            parts = tuple(None if part is None else tuple(part) for part in row[-1])
-            tracker._tracks.append(_Track(*row[:-1], colours=parts))
+            colours = tuple(None if part is None else tuple(part) for part in row[-1])
+            values: list[Any] = [*row[:-1], colours]
+            tracker._tracks.append(_Track(*values))
         for number, (t, scores) in state["scores"].items():
             tracker._smoothed[int(number)] = (t, np.array(scores, np.float32))
         return tracker
