@@ -208,6 +208,5 @@ class _up:  # noqa: N801 - reads as the command that it runs
 
 
 def _plays(words: list[str], role: str) -> bool:
-    return any(
-        word == role or word.startswith(f"{role}-") or Path(word).name == role for word in words
-    )
+    """Whether a command line is one of that role; Redis writes its whole own into one word."""
+    return any(word.split("-feed")[0] == role or f"/{role} " in f"{word} " for word in words)

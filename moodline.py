@@ -395,12 +395,14 @@ def feeds_list(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
+    # A pipe has no width: give the columns room instead of folding them.
+    console = Console(width=None if sys.stdout.isatty() else 200)
     table = Table(box=None, pad_edge=False)
     for column in ("id", "name", "source", "status", "in/s", "analysed/s", "dropped", "error"):
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
-    Console().print(table if rows else "No feeds. Add one with `moodline feeds add SOURCE`.")
+    console.print(table if rows else "No feeds. Add one with `moodline feeds add SOURCE`.")
 
 
 @feeds.command("add")

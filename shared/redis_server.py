@@ -48,6 +48,7 @@ def command(data_dir: Path) -> list[str]:
         *("--save", "", "--appendonly", "no"),
         *("--maxmemory", MAX_MEMORY, "--maxmemory-policy", "noeviction"),
         *("--daemonize", "no", "--loglevel", "warning"),
+        *("--logfile", str(data_dir.resolve() / "redis.log")),
         *("--dir", str(data_dir.resolve()), "--dbfilename", "unused.rdb"),
     ]
 

@@ -74,7 +74,7 @@ class Running:
         for process in psutil.Process(self.process.pid).children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 words = process.cmdline()
-                if any(word == role or Path(word).name == role for word in words):
+                if any(word == role or f"/{role} " in f"{word} " for word in words):
                     found.append(process)
         return found
 

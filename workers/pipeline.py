@@ -103,7 +103,7 @@ class Pipeline:
         self._done.batches += 1
         self._done.faces += len(crops)
         self._done.stage_seconds["classify"] += classify_s
-        outcomes = []
+        analysed: list[tuple[Claim, Mapping[str, Any], list[Outcome]]] = []
         for claim in claims:
             rows = []
             for frame in claim.frames:
@@ -113,8 +113,8 @@ class Pipeline:
                     continue
                 found.stages_ms["classify"] = classify_s * 1000
                 rows.append(Outcome(frame, self._result(found, scores)))
-            outcomes.append((claim, trackers[claim.feed].state(), rows))
-        return outcomes
+            analysed.append((claim, trackers[claim.feed].state(), rows))
+        return analysed
 
     def _look(self, frame: Frame, tracker: Tracker) -> _Seen | None:
         """Decode a frame, find and number its faces, and cut them out."""
