@@ -1,0 +1,117 @@
+"""A web server as it is run, and its client."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from shared.bus import Bus
+from shared.config import PROJECT_DIR, Settings
+from web import close_app, create_app
+
+PASSWORD = "pa55 wörd"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A web server in a process of its own."""
+
+    process: subprocess.Popen[str]
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+def settings(tmp_path: Path, **values: object) -> Settings:
+    return Settings(_env_file=None, data_dir=tmp_path / "data", **values)  # type: ignore[arg-type,call-arg]
+
+
+@pytest.fixture
+def client(bus: Bus, tmp_path: Path) -> Iterator[FlaskClient]:
+    """A client of the application without a password."""
+    app = create_app(settings(tmp_path), bus)
+    yield app.test_client()
+    close_app(app)
+
+
+@pytest.fixture
+def start_server(redis_url: str, tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Starts web servers with the settings given as environment variables."""
+    running: list[Server] = []
+
+    def start(**environment: str) -> Server:
+        port = free_port()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "moodline", "web", "--port", str(port)],
+            env={
+                **os.environ,
+                "REDIS_URL": redis_url,
+                "MOODLINE_DATA_DIR": str(tmp_path / "data"),
+                **environment,
+            },
+            cwd=PROJECT_DIR,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        server = Server(process, port)
+        running.append(server)
+        wait_until(lambda: _answers(server) or process.poll() is not None, 15)
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        return server
+
+    yield start
+    for server in running:
+        stop(server.process)
+
+
+@pytest.fixture
+def server(start_server: Callable[..., Server], bus: Bus) -> Server:
+    """A web server on an empty Redis."""
+    return start_server()
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    if process.stderr:
+        process.stderr.close()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def _answers(server: Server) -> bool:
+    try:
+        with urllib.request.urlopen(f"{server.url}/healthz", timeout=1) as answer:
+            return bool(answer.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False

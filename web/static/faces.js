@@ -1,0 +1,118 @@
+// The faces of one feed beside its picture: for each its emotion in words, all scores as bars, and
+// its last minute.
+
+import { colourOf, wordFor } from "./palette.js";
+import { Ribbon } from "./ribbon.js";
+import { percent, text } from "./texts.js";
+
+const IN_VIEW_S = 1.0;
+const KEPT_S = 12; // a face out of view keeps its place so long, so that nothing jumps
+
+export class Faces {
+  #list;
+  #note;
+  #cards = new Map();
+
+  constructor(list, note) {
+    this.#list = list;
+    this.#note = note;
+  }
+
+  update(history, now) {
+    const tracks = history.tracks(now, KEPT_S);
+    for (const [track, card] of this.#cards) {
+      if (tracks.includes(track)) continue;
+      card.close();
+      this.#cards.delete(track);
+    }
+    tracks.forEach((track, place) => {
+      let card = this.#cards.get(track);
+      if (!card) {
+        card = new Card(track);
+        this.#cards.set(track, card);
+      }
+      if (this.#list.children[place] !== card.element) {
+        this.#list.insertBefore(card.element, this.#list.children[place] ?? null);
+      }
+      card.update(history, now);
+    });
+    this.#list.dataset.count = tracks.length > 2 ? "many" : tracks.length;
+    this.#note.hidden = tracks.length > 0;
+  }
+
+  close() {
+    for (const card of this.#cards.values()) card.close();
+  }
+}
+
+class Card {
+  #track;
+  #bars = new Map();
+  #labels = "";
+  #pointed = null;
+
+  constructor(track) {
+    this.#track = track;
+    this.element = document.getElementById("face-card").content.firstElementChild.cloneNode(true);
+    this.number = this.element.querySelector(".face-number");
+    this.word = this.element.querySelector(".face-word");
+    this.share = this.element.querySelector(".face-share");
+    this.when = this.element.querySelector(".face-when");
+    this.table = this.element.querySelector(".bars");
+    const chart = this.element.querySelector(".ribbon");
+    chart.setAttribute("aria-label", text.chartOf(track));
+    this.table.setAttribute("aria-label", text.face(track));
+    this.number.textContent = track;
+    this.ribbon = new Ribbon(chart, (t) => (this.#pointed = t));
+  }
+
+  update(history, now) {
+    const { face, seen } = history.latest(this.#track);
+    const pointedAt = this.#pointed === null ? null : history.at(this.#track, this.#pointed);
+    const scores = pointedAt ?? face?.scores ?? history.at(this.#track, seen);
+    this.#fit(history.labels);
+    const gone = now - seen;
+    this.element.classList.toggle("gone", gone > IN_VIEW_S && !pointedAt);
+    this.when.textContent = pointedAt
+      ? text.secondsAgo(now - this.#pointed)
+      : gone > IN_VIEW_S
+        ? text.faceGone(Math.round(gone))
+        : "";
+    if (scores) this.#show(scores);
+    this.ribbon.draw(history, this.#track, now);
+  }
+
+  close() {
+    this.ribbon.close();
+    this.element.remove();
+  }
+
+  #show(scores) {
+    const [label, share] = Object.entries(scores).reduce((a, b) => (b[1] > a[1] ? b : a));
+    this.word.textContent = wordFor(label);
+    this.share.textContent = percent(share);
+    this.number.style.backgroundColor = colourOf(label);
+    for (const [each, { row, bar, value }] of this.#bars) {
+      bar.style.transform = `scaleX(${scores[each].toFixed(3)})`;
+      value.textContent = percent(scores[each]);
+      row.classList.toggle("top", each === label);
+    }
+  }
+
+  // Rows stand in the model's order and never move: the eye learns their places.
+  #fit(labels) {
+    if (labels.join() === this.#labels) return;
+    this.#labels = labels.join();
+    this.#bars.clear();
+    this.table.replaceChildren();
+    for (const label of labels) {
+      const row = document.getElementById("bar-row").content.firstElementChild.cloneNode(true);
+      row.querySelector("th").textContent = wordFor(label);
+      const bar = row.querySelector(".bar i");
+      bar.style.setProperty("--bright", colourOf(label, "bright"));
+      bar.style.setProperty("--deep", colourOf(label, "deep"));
+      this.table.append(row);
+      this.#bars.set(label, { row, bar, value: row.querySelector(".value") });
+    }
+  }
+}

@@ -1,0 +1,98 @@
+// The connection to Moodline: one socket for the page, which says what happens as events.
+//
+// Events: "frame" {meta, jpeg, acknowledge}, "feeds" [feed], "status" {ok, problems},
+// "removed" feed id, "health" "up" | "slow" | "down" | "out".
+
+import { io } from "./vendor/socket.io.esm.min.js";
+
+const CLOCK_EVERY_MS = 2000;
+const ANSWER_WITHIN_MS = 2500;
+
+export class Link extends EventTarget {
+  #socket;
+  #watched = new Set();
+  #offsets = [];
+  #health = "";
+
+  constructor() {
+    super();
+    this.#socket = io({
+      transports: ["websocket", "polling"],
+      reconnectionDelay: 300,
+      reconnectionDelayMax: 2000,
+      timeout: 5000,
+    });
+    const socket = this.#socket;
+    socket.on("connect", () => {
+      this.#offsets = [];
+      this.#say("health", (this.#health = "up"));
+      socket.emit("watch_feeds", {}, () => {});
+      for (const feed of this.#watched) this.#watch(feed);
+      this.#compareClocks();
+    });
+    socket.on("disconnect", () => this.#say("health", (this.#health = "down")));
+    socket.on("connect_error", () => this.#refused());
+    socket.on("frame", (meta, jpeg, acknowledge) =>
+      this.#say("frame", { meta, jpeg, acknowledge }),
+    );
+    socket.on("feeds", (feeds, acknowledge) => {
+      this.#say("feeds", feeds);
+      acknowledge();
+    });
+    socket.on("status", (status) => this.#say("status", status));
+    socket.on("feed_removed", ({ feed }) => {
+      this.#watched.delete(feed);
+      this.#say("removed", feed);
+    });
+    setInterval(() => this.#compareClocks(), CLOCK_EVERY_MS);
+  }
+
+  // The server's time now, in epoch seconds.
+  now() {
+    return Date.now() / 1000 + (this.#offsets[0]?.offset ?? 0);
+  }
+
+  watch(feed) {
+    if (this.#watched.has(feed)) return;
+    this.#watched.add(feed);
+    if (this.#socket.connected) this.#watch(feed);
+  }
+
+  unwatch(feed) {
+    if (this.#watched.delete(feed) && this.#socket.connected) {
+      this.#socket.emit("unwatch", { feed }, () => {});
+    }
+  }
+
+  #watch(feed) {
+    this.#socket.emit("watch", { feed }, (answer) => {
+      if (!answer.ok) this.#watched.delete(feed);
+    });
+  }
+
+  // The fastest of the last answers tells the offset of the clocks best.
+  #compareClocks() {
+    if (!this.#socket.connected) return;
+    const sent = Date.now() / 1000;
+    this.#socket.timeout(ANSWER_WITHIN_MS).emit("clock", {}, (late, answer) => {
+      if (!this.#socket.connected) return;
+      const health = late ? "slow" : "up";
+      if (health !== this.#health) this.#say("health", (this.#health = health));
+      if (late) return;
+      const took = Date.now() / 1000 - sent;
+      this.#offsets.push({ took, offset: answer.now - (sent + took / 2) });
+      if (this.#offsets.length > 8) this.#offsets.shift();
+      this.#offsets.sort((a, b) => a.took - b.took);
+    });
+  }
+
+  async #refused() {
+    this.#say("health", (this.#health = "down"));
+    const answer = await fetch("/api/feeds").catch(() => null);
+    if (answer?.status === 401) this.#say("health", (this.#health = "out"));
+  }
+
+  #say(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}

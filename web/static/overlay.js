@@ -1,0 +1,68 @@
+// Draws faces over the picture they were found in: box, number, emotion, confidence.
+
+import { colourOf, wordFor } from "./palette.js";
+import { percent } from "./texts.js";
+
+const INK = "#14161b";
+const FONT = '600 {}px "Avenir Next", "Segoe UI", "Noto Sans", "Liberation Sans", sans-serif';
+
+// `scale` is canvas pixels for each picture pixel, `unit` canvas pixels for each CSS pixel.
+export function drawFaces(context, faces, scale, unit) {
+  const { width, height } = context.canvas;
+  const size = Math.max(12, Math.min(30, (height / unit) * 0.042)) * unit;
+  const stroke = Math.max(2, size * 0.16);
+  context.font = FONT.replace("{}", size.toFixed(1));
+  context.textBaseline = "middle";
+  const boxes = faces.map((face) => face.box.map((value) => value * scale));
+  boxes.forEach((box, i) => drawBox(context, box, stroke, colourOf(faces[i].emotion)));
+  // Labels last and those of large faces first, so that none covers another.
+  const order = faces.map((_, i) => i);
+  order.sort((a, b) => boxes[b][2] * boxes[b][3] - boxes[a][2] * boxes[a][3]);
+  const taken = [];
+  for (const i of order) {
+    const { track, emotion, confidence } = faces[i];
+    const label = `${track}  ${wordFor(emotion)} ${percent(confidence)}`;
+    const place = labelPlace(boxes[i], context.measureText(label).width, size, stroke, [width, height], taken);
+    taken.push(place);
+    drawLabel(context, label, place, size, colourOf(emotion));
+  }
+}
+
+function drawBox(context, [x, y, width, height], stroke, colour) {
+  const radius = Math.min(width, height) * 0.08;
+  context.beginPath();
+  context.roundRect(x, y, width, height, radius);
+  context.lineWidth = stroke + 2;
+  context.strokeStyle = "rgb(20 22 27 / 70%)";
+  context.stroke();
+  context.lineWidth = stroke;
+  context.strokeStyle = colour;
+  context.stroke();
+}
+
+function labelPlace([x, y, , faceHeight], textWidth, size, stroke, [width, height], taken) {
+  const w = textWidth + size * 0.9;
+  const h = size * 1.55;
+  const left = Math.max(0, Math.min(x - stroke / 2, width - w));
+  const gap = stroke * 1.5;
+  const tops = [y - h - gap, y + faceHeight + gap, y + gap, y + faceHeight - h - gap];
+  const fitting = tops.filter((top) => top >= 0 && top + h <= height);
+  const free = fitting.filter((top) => !taken.some((other) => overlap([left, top, w, h], other)));
+  return [left, free[0] ?? fitting[0] ?? 0, w, h];
+}
+
+function drawLabel(context, label, [x, y, width, height], size, colour) {
+  context.beginPath();
+  context.roundRect(x, y, width, height, size * 0.35);
+  context.fillStyle = colour;
+  context.fill();
+  context.lineWidth = 1;
+  context.strokeStyle = "rgb(20 22 27 / 60%)";
+  context.stroke();
+  context.fillStyle = INK;
+  context.fillText(label, x + size * 0.45, y + height / 2 + size * 0.06);
+}
+
+function overlap(a, b) {
+  return a[0] < b[0] + b[2] && b[0] < a[0] + a[2] && a[1] < b[1] + b[3] && b[1] < a[1] + a[3];
+}

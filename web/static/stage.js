@@ -1,0 +1,84 @@
+// Paints one feed: each picture with the faces that were found in that very picture.
+//
+// Decoding happens off this thread, painting in the browser's own rhythm, and the next picture is
+// asked for when this one is painted. While nobody can see it, pictures are let pass undecoded,
+// about one a second, so that a page in the background costs next to nothing.
+
+import { drawFaces } from "./overlay.js";
+
+const UNSEEN_PAUSE_MS = 1000;
+const MAX_CANVAS_WIDTH = 1920;
+
+export class Stage {
+  #canvas;
+  #context;
+  #box = { width: 0, height: 0 };
+  #inView = true;
+  #next = null;
+  #shown = null;
+  #onPainted;
+
+  // `onPainted(meta)` is called after each picture that was painted.
+  constructor(canvas, onPainted) {
+    this.#canvas = canvas;
+    this.#context = canvas.getContext("2d", { alpha: false });
+    this.#onPainted = onPainted;
+    const frame = canvas.parentElement;
+    this.sizes = new ResizeObserver(([entry]) => {
+      this.#box = entry.contentRect;
+      if (this.#shown) this.#paint(this.#shown);
+    });
+    this.sizes.observe(frame);
+    this.views = new IntersectionObserver(([entry]) => (this.#inView = entry.isIntersecting));
+    this.views.observe(frame);
+  }
+
+  async show(meta, jpeg, acknowledge) {
+    if (document.hidden || !this.#inView) {
+      setTimeout(acknowledge, UNSEEN_PAUSE_MS);
+      return;
+    }
+    let bitmap;
+    try {
+      bitmap = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" }));
+    } catch {
+      acknowledge(); // a damaged picture; the next one may be whole
+      return;
+    }
+    if (!this.#next) requestAnimationFrame(() => this.#turn());
+    this.#next?.bitmap.close();
+    this.#next = { meta, bitmap, acknowledge };
+  }
+
+  close() {
+    this.sizes.disconnect();
+    this.views.disconnect();
+    this.#shown?.bitmap.close();
+    this.#shown = null;
+  }
+
+  #turn() {
+    const next = this.#next;
+    this.#next = null;
+    this.#paint(next);
+    this.#shown?.bitmap.close();
+    this.#shown = next;
+    next.acknowledge();
+    this.#onPainted(next.meta);
+  }
+
+  #paint({ meta, bitmap }) {
+    const { width, height } = this.#box;
+    if (!width || !height) return;
+    const fit = Math.min(width / meta.width, height / meta.height);
+    const dense = Math.min(devicePixelRatio || 1, MAX_CANVAS_WIDTH / (meta.width * fit));
+    const size = [Math.round(meta.width * fit * dense), Math.round(meta.height * fit * dense)];
+    if (this.#canvas.width !== size[0] || this.#canvas.height !== size[1]) {
+      [this.#canvas.width, this.#canvas.height] = size;
+      this.#canvas.style.width = `${meta.width * fit}px`;
+      this.#canvas.style.height = `${meta.height * fit}px`;
+    }
+    this.#context.drawImage(bitmap, 0, 0, ...size);
+    drawFaces(this.#context, meta.faces, size[0] / meta.width, dense);
+  }
+}
