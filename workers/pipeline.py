@@ -10,9 +10,12 @@ Not here: where frames come from and results go (`workers.live`), and the models
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -192,17 +195,38 @@ def decode_jpeg(jpeg: bytes) -> ImageBGR | None:
 
 
 def load_pipeline(settings: Settings) -> Pipeline:
-    """Load detector and classifier as the settings say; raises ModelError with the remedy."""
-    return Pipeline(
-        load_detector(
-            "yunet" if settings.yunet_model else "mtcnn",
-            models_dir=PROJECT_DIR / "models",
-            yunet_path=settings.yunet_model,
-            threads=settings.threads,
-        ),
-        load_classifier(settings.model, settings.backend, settings.threads),
-        smoothing_s=settings.smoothing_s,
-    )
+    """Load and warm detector and classifier; raises ModelError with the remedy."""
+    with _silent_native_libraries():
+        pipeline = Pipeline(
+            load_detector(
+                "yunet" if settings.yunet_model else "mtcnn",
+                models_dir=PROJECT_DIR / "models",
+                yunet_path=settings.yunet_model,
+                threads=settings.threads,
+            ),
+            load_classifier(settings.model, settings.backend, settings.threads),
+            smoothing_s=settings.smoothing_s,
+        )
+        pipeline.warm()
+    return pipeline
+
+
+@contextlib.contextmanager
+def _silent_native_libraries() -> Iterator[None]:
+    """Drop what C++ writes to stderr by itself: LiteRT greets, and has no switch for it.
+
+    What goes wrong comes as a Python exception all the same.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(nowhere)
+        os.close(kept)
 
 
 def _key(frame: Frame) -> str:

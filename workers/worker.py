@@ -75,7 +75,6 @@ def run(settings: Settings, redis_url: str, queues: tuple[str, ...] = QUEUES) ->
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stopping.set())
     pipeline = load_pipeline(settings)
-    pipeline.warm()
     bus = Bus(redis_url)
     report = WorkerReport(
         name=name, model=pipeline.model, labels=pipeline.labels, started_at=time.time()

@@ -1,0 +1,108 @@
+"""Frames to results, with the real networks on the public-domain portrait."""
+
+from __future__ import annotations
+
+import json
+import struct
+import time
+from dataclasses import replace
+from functools import cache
+
+import cv2
+import numpy as np
+import pytest
+import skimage.data
+
+from shared import config
+from shared.bus import Claim
+from shared.schema import Frame
+from workers.pipeline import MAX_PIXELS, Pipeline, decode_jpeg, load_pipeline
+from workers.vision.detector import ImageBGR
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> Pipeline:
+    return load_pipeline(config.load())
+
+
+def jpeg(image_bgr: ImageBGR) -> bytes:
+    return bytes(cv2.imencode(".jpg", image_bgr)[1])
+
+
+@cache
+def portrait() -> bytes:
+    return jpeg(np.ascontiguousarray(skimage.data.astronaut()[..., ::-1]))
+
+
+def claim(*pictures: bytes, feed: str = "cam", state: dict[str, object] | None = None) -> Claim:
+    now = time.time()
+    frames = tuple(
+        Frame(feed, f"{i + 1}-0", i + 1, now + i / 15, picture)
+        for i, picture in enumerate(pictures)
+    )
+    return Claim(feed, 1, state, frames)
+
+
+def test_a_face_is_found_numbered_and_judged(pipeline: Pipeline) -> None:
+    ((_, _, (outcome,)),) = pipeline.analyse([claim(portrait())])
+    assert outcome.result is not None
+    assert (outcome.result.width, outcome.result.height) == (512, 512)
+    (face,) = outcome.result.faces
+    x, y, width, height = face.box_xywh
+    assert x < 220 < x + width
+    assert y < 120 < y + height
+    assert face.track == 1
+    assert face.emotion == max(face.scores, key=lambda label: face.scores[label])
+    assert face.confidence == face.scores[face.emotion]
+    assert tuple(face.scores) == pipeline.labels
+    assert set(outcome.result.stages_ms) == {"queue", "decode", "detect", "classify"}
+
+
+def test_faces_of_several_feeds_keep_to_their_frames(pipeline: Pipeline) -> None:
+    empty = jpeg(np.full((240, 320, 3), 90, np.uint8))
+    claims = [
+        claim(portrait(), empty, feed="a"),
+        claim(empty, feed="b"),
+        claim(portrait(), portrait(), feed="c"),
+    ]
+    found = {
+        taken.feed: [len(row.result.faces) for row in rows if row.result]
+        for taken, _, rows in pipeline.analyse(claims)
+    }
+    assert found == {"a": [1, 0], "b": [0], "c": [1, 1]}
+
+
+def test_any_pipeline_goes_on_where_another_stopped(pipeline: Pipeline) -> None:
+    together = claim(portrait(), portrait(), portrait())
+    ((_, _, at_once),) = pipeline.analyse([together])
+    ((_, state, _),) = pipeline.analyse([replace(together, frames=together.frames[:2])])
+    handed_over = json.loads(json.dumps(state))
+    ((_, _, rows),) = pipeline.analyse(
+        [replace(together, state=handed_over, frames=together.frames[2:])]
+    )
+    assert rows[0].result is not None
+    assert at_once[2].result is not None
+    assert rows[0].result.faces == at_once[2].result.faces
+
+
+def test_a_frame_that_is_no_picture_is_an_outcome_and_not_an_error(pipeline: Pipeline) -> None:
+    cut = portrait()[:200]
+    ((_, _, rows),) = pipeline.analyse([claim(b"", b"no picture", cut, portrait())])
+    assert [row.result is None for row in rows] == [True, True, True, False]
+    assert all(row.reason for row in rows[:3])
+
+
+def test_a_picture_that_claims_to_be_huge_is_not_decoded() -> None:
+    picture = bytearray(portrait())
+    header = picture.index(b"\xff\xc0") + 5
+    picture[header : header + 4] = struct.pack(">HH", 60000, 60000)
+    assert MAX_PIXELS < 60000 * 60000
+    assert decode_jpeg(bytes(picture)) is None
+
+
+def test_work_done_is_counted_for_the_metrics(pipeline: Pipeline) -> None:
+    before = pipeline.work_done().frames, pipeline.work_done().faces
+    pipeline.analyse([claim(portrait(), b"no picture")])
+    after = pipeline.work_done()
+    assert (after.frames - before[0], after.faces - before[1]) == (2, 1)
+    assert all(seconds > 0 for seconds in after.stage_seconds.values())
