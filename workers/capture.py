@@ -100,12 +100,18 @@ class FeedsFile:
             self._set_aside(type(error).__name__)
             return []
         feeds: list[Feed] = []
+        damage = ""
         try:
-            for row in json.loads(text)["feeds"]:
+            rows = list(json.loads(text)["feeds"])
+        except (ValueError, KeyError, TypeError) as error:
+            rows, damage = [], type(error).__name__
+        for row in rows:
+            try:
                 feeds.append(Feed.from_json(json.dumps(row)))
-        except (ValueError, KeyError, TypeError, MoodlineError) as error:
-            # Not the error's text: it may quote a row with its password.
-            self._set_aside(type(error).__name__)
+            except MoodlineError as error:
+                damage = type(error).__name__  # not its text: it may quote the password
+        if damage:
+            self._set_aside(damage)
         return [feed for feed in feeds if not (drop_transient and feed.transient)]
 
     def save(self, feeds: Iterable[Feed]) -> None:

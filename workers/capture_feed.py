@@ -77,6 +77,7 @@ class FeedReader:
         self._reconnects = reconnects
         self._state = FeedState.RECONNECTING if reconnects else FeedState.STARTING
         self._error = ""
+        self._live_since = 0.0
         self._kept_at: deque[float] = deque(maxlen=256)
         self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
 
@@ -87,7 +88,7 @@ class FeedReader:
         self._thread.join(timeout_s)
 
     def report(self) -> CaptureReport:
-        """How the source does now; frames/s are counted over the last three seconds."""
+        """How the source does now; frames/s are counted over the last three seconds at most."""
         now = time.monotonic()
         while self._kept_at and self._kept_at[0] < now - _RATE_SPAN_S:
             self._kept_at.popleft()
@@ -95,7 +96,8 @@ class FeedReader:
         if state is FeedState.LIVE and self.pulse.age_s > STALLED_AFTER_S:
             state = FeedState.STALLED
             error = f"No picture for {self.pulse.age_s:.0f} s: check the camera and the network."
-        return CaptureReport(state, error, len(self._kept_at) / _RATE_SPAN_S, self._reconnects)
+        span_s = min(_RATE_SPAN_S, max(1.0, now - self._live_since))
+        return CaptureReport(state, error, len(self._kept_at) / span_s, self._reconnects)
 
     def _run(self) -> None:
         try:
@@ -135,6 +137,7 @@ class FeedReader:
         for picture in pictures:
             if self._state is not FeedState.LIVE:
                 self._state, self._error = FeedState.LIVE, ""
+                self._live_since = time.monotonic()
                 _log.info("a feed is live", feed=self._feed.id, source=self._feed.source.masked)
             self._kept_at.append(time.monotonic())
             self.pictures.put(picture)

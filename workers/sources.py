@@ -17,6 +17,7 @@ Not here: reconnecting, and what becomes of a picture (`workers.capture_feed`).
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import sys
@@ -91,8 +92,8 @@ class Pulse:
 class EvenRate:
     """Chooses frames evenly by their times, so that no more than `fps` a second are kept.
 
-    The times that were asked for lie on a grid; a frame is kept if it is nearer to the next one
-    than to the one before. After a gap the grid may be caught up by two frames, so that jitter
+    The times that were asked for lie on a grid; a frame is kept if it comes near the next one or
+    after it. After a gap the grid may be caught up by two frames, so that jitter
     costs a source of the very same rate nothing.
     """
 
@@ -105,7 +106,7 @@ class EvenRate:
         period_s = self._period_s
         if self._due_s is None or t_s < self._due_s - 3 * period_s:  # the clock was set back
             self._due_s = t_s
-        if t_s < self._due_s - period_s / 2:
+        if t_s < self._due_s - 0.4 * period_s:
             return False
         self._due_s = max(self._due_s + period_s, t_s - 2 * period_s)
         return True
@@ -325,9 +326,7 @@ def _stream(feed: Feed, encoder: Encoder, pulse: Pulse, stop: threading.Event) -
         if stop.is_set():
             return
         if not bounded:
-            raise SourceError(
-                f"{source.masked} closed the stream: check that the camera still sends."
-            )
+            raise SourceError(f"{source.masked} closed the connection: {_ADDRESS}.")
         if not feed.loop:
             raise SourceEnded(f"{source.masked} has ended.")
 
@@ -382,7 +381,7 @@ class _Opened:
                 timeout=(_OPEN_TIMEOUT_S, NO_FRAME_S),
             )
         except av.error.FFmpegError as error:
-            raise _explained(self._source, error) from None
+            raise _explained(self._source, error, self._pulse.age_s >= _OPEN_TIMEOUT_S) from None
         self._pulse.beat()
         if not self._container.streams.video:
             raise SourceRefused(f"{self._source.masked} holds no video: give one that does.")
@@ -392,7 +391,7 @@ class _Opened:
         if self._container is not None:
             self._container.close()
         if isinstance(error, av.error.FFmpegError):
-            raise _explained(self._source, error) from None
+            raise _explained(self._source, error, self._pulse.age_s >= NO_FRAME_S) from None
 
 
 def _follow(
@@ -404,8 +403,7 @@ def _follow(
 ) -> Iterator[Picture]:
     """Read a live stream at the pace at which it comes, and never fall behind it."""
     stream = container.streams.video[0]
-    # Decoding several frames at once would hold each back by as many.
-    stream.thread_type = "SLICE"
+    stream.thread_count = 1  # decoding several frames at once would hold each back by as many
     counted = container.format.name in _COUNTED_TIMES
     rate, backlog = EvenRate(feed.fps), _Backlog()
     asked_at = time.monotonic()
@@ -510,48 +508,55 @@ def _require_frames(feed: Feed, pulse: Pulse) -> None:
         )
 
 
-_REFUSED: dict[type[Exception], str] = {
+_ADDRESS = "check the address, the camera and the network"
+_SILENT = f"does not answer: {_ADDRESS}"
+_REASONS: dict[type[Exception], str] = {
     av.error.HTTPUnauthorizedError: (
         "asks for a user and a password, or these are wrong: "
         "write the address as scheme://user:password@host/path"
     ),
     av.error.HTTPForbiddenError: "does not allow this user: check user and password",
-    av.error.HTTPNotFoundError: "does not know this path: check what follows the host",
-    av.error.InvalidDataError: "sends no video that can be read: check the address",
-    av.error.DemuxerNotFoundError: "sends no video that can be read: check the address",
     av.error.DecoderNotFoundError: "sends a kind of video that cannot be decoded: try H.264",
     av.error.ProtocolNotFoundError: "leads to an address of a kind that is not opened",
-    av.error.FileNotFoundError: "leads to a file that does not exist",
-    av.error.PermissionError: "may not be read by this user: change its permissions",
-}
-_FAILED: dict[type[Exception], str] = {
+    av.error.HTTPNotFoundError: "does not know this path: check what follows the host",
+    av.error.InvalidDataError: "holds no video that can be read: check what it is",
+    av.error.DemuxerNotFoundError: "holds no video that can be read: check what it is",
     av.error.ConnectionRefusedError: (
         "refuses the connection: check that the camera is on and the port is right"
     ),
-    av.error.ConnectionResetError: "broke off the connection: check the camera and the network",
-    av.error.BrokenPipeError: "broke off the connection: check the camera and the network",
-    av.error.EOFError: "closed the connection: check the camera and the address",
-    av.error.TimeoutError: "does not answer: check the address, the camera and the network",
-    av.error.ExitError: "does not answer: check the address, the camera and the network",
+    av.error.ConnectionResetError: f"broke off the connection: {_ADDRESS}",
+    av.error.BrokenPipeError: f"broke off the connection: {_ADDRESS}",
+    av.error.EOFError: f"closed the connection: {_ADDRESS}",
+    av.error.TimeoutError: _SILENT,
+    av.error.ExitError: _SILENT,  # PyAV's time limit
     av.error.HTTPTooManyRequestsError: "asks for fewer connections: close other viewers",
-    av.error.HTTPBadRequestError: "does not accept the request: check the address",
-    av.error.HTTPOtherClientError: "does not accept the request: check the address",
+    av.error.HTTPClientError: "does not accept the request: check the address",
     av.error.HTTPServerError: "reports an error of its own: check or restart the camera",
 }
+_FOR_A_PERSON = (
+    av.error.HTTPUnauthorizedError,
+    av.error.HTTPForbiddenError,
+    av.error.DecoderNotFoundError,
+    av.error.ProtocolNotFoundError,
+)
 
 
-def _explained(source: Source, error: av.error.FFmpegError) -> SourceError:
-    """Our sentence for FFmpeg's error, by its kind alone; its text may hold the password."""
-    for kind, sentence in _REFUSED.items():
-        if isinstance(error, kind):
-            return SourceRefused(f"{source.masked} {sentence}.")
-    for kind, sentence in _FAILED.items():
-        if isinstance(error, kind):
-            return SourceError(f"{source.masked} {sentence}.")
-    reason = os.strerror(error.errno) if error.errno and 0 < error.errno < 200 else "unknown"
-    return SourceError(
-        f"{source.masked} cannot be read ({reason}): check the address, the name and the network."
-    )
+def _explained(source: Source, error: av.error.FFmpegError, timed_out: bool) -> SourceError:
+    """Our sentence for FFmpeg's error, by its kind alone; its text may hold the password.
+
+    What was cut off by our time limit is told by that: FFmpeg takes it for damaged data at times.
+    """
+    number = error.errno or 0
+    kinds = (reason for kind, reason in _REASONS.items() if isinstance(error, kind))
+    if source.kind is SourceKind.STREAM and timed_out:
+        reason = _SILENT
+    elif source.kind is SourceKind.STREAM and number == errno.EIO:  # also: a host without address
+        reason = f"cannot be reached, or broke off the connection: {_ADDRESS}"
+    else:
+        unnamed = os.strerror(number) if 0 < number < 200 else "unknown reason"
+        reason = next(kinds, f"cannot be read ({unnamed}): check it")
+    stays = source.kind is not SourceKind.STREAM or isinstance(error, _FOR_A_PERSON)
+    return (SourceRefused if stays else SourceError)(f"{source.masked} {reason}.")
 
 
 # Folders of images
