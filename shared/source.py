@@ -48,8 +48,9 @@ class SourceKind(StrEnum):
 class Source:
     """One place that pictures come from.
 
-    `text` is what the user wrote, password and all; never show it. `locator` is what to open:
-    a device number or path, an address with its credentials percent-encoded, or a path.
+    `text` is what the user wrote, password and all (of a path, the whole path); never show it.
+    `locator` is what to open: a device number or path, an address with its credentials
+    percent-encoded, or a path.
     """
 
     text: str
@@ -88,9 +89,14 @@ class Source:
                     f"use one of {', '.join(s + '://' for s in _STREAM_SCHEMES)}."
                 )
             return cls(text, SourceKind.STREAM, _openable(scheme, address["rest"], text))
-        path = Path(text).expanduser()
-        kind = SourceKind.FOLDER if path.is_dir() else SourceKind.FILE
-        return cls(text, kind, str(path.absolute()))
+        try:
+            path = Path(text).expanduser().absolute()
+        except RuntimeError as error:
+            raise SourceError(
+                f"The path {text!r} names no known user: write it in full."
+            ) from error
+        # The whole path, because other processes, which work in other folders, read it too.
+        return cls(str(path), SourceKind.FOLDER if _is_folder(path) else SourceKind.FILE, str(path))
 
     @classmethod
     def browser(cls) -> Self:
@@ -130,6 +136,13 @@ class Source:
         return message
 
 
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # closed to this user, or a name too long: whoever captures it will say so
+        return False
+
+
 def mask_address(text: str) -> str:
     """Replace user and password, and secrets in the query, by ``***``; else return it unchanged."""
     address = _ADDRESS.match(text)
@@ -153,11 +166,9 @@ def _split_credentials(rest: str) -> tuple[str, str]:
 
 
 def _credentials(text: str) -> list[str]:
-    """The user, the password and both together, as far as the address has them."""
+    """User, password and both together, as masking sees them: all before the last ``@``."""
     address = _ADDRESS.match(text)
-    credentials = _split_credentials(address["rest"])[0] if address else ""
-    if not credentials:
-        return []
+    credentials = address["rest"].rpartition("@")[0] if address else ""
     user, _, password = credentials.partition(":")
     return [part for part in (credentials, password, user) if len(part) > 2]
 
