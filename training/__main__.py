@@ -18,7 +18,7 @@ from shared.config import PROJECT_DIR
 from shared.errors import MoodlineError
 
 if TYPE_CHECKING:
-    from training.data import CleanSplit, FaceSet
+    from training.data import CleanSplit, FaceSet, LabelScheme
 
 MODELS_DIR = PROJECT_DIR / "models"
 EXISTING = click.Path(path_type=Path, exists=True)
@@ -106,7 +106,8 @@ def naming_options(command: Callable[..., Any]) -> Callable[..., Any]:
               help="Epochs of the whole network.")  # fmt: skip
 @click.option("--head-epochs", type=click.IntRange(0), default=1, show_default=True,
               help="Epochs before them in which only the new head learns.")  # fmt: skip
-@click.option("--batch", type=click.IntRange(2), default=64, show_default=True)
+@click.option("--batch", type=click.IntRange(2), show_default="64, fewer for few pictures",
+              help="Pictures a step.")  # fmt: skip
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=8e-4,
               show_default=True, help="Its highest value; a cosine takes it to 0.")  # fmt: skip
 @click.option("--balance", type=click.FloatRange(0, 1), default=0.25, show_default=True,
@@ -122,10 +123,10 @@ def naming_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--export", "out", type=PATH, help="Write the model folder here at the end.")
 @naming_options
 def train(
-    data: Path, scheme: str, votes: Path | None, cropped: bool, calibration_share: float,
+    data: Path, scheme: LabelScheme, votes: Path | None, cropped: bool, calibration_share: float,
     split_seed: int, run_dir: Path, weights: str, size: int, epochs: int, head_epochs: int,
-    batch: int, learning_rate: float, balance: float, mixup: bool, precision: str, threads: int,
-    seed: int, out: Path | None, **naming: Any,
+    batch: int | None, learning_rate: float, balance: float, mixup: bool, precision: str,
+    threads: int, seed: int, out: Path | None, **naming: Any,
 ) -> None:  # fmt: skip
     """Train a model, or go on with the run that --run holds.
 
@@ -141,7 +142,8 @@ def train(
         from training.train import Settings  # noqa: PLC0415  imports Keras, slow
 
         settings = Settings(
-            size=size, weights=weights, head_epochs=head_epochs, epochs=epochs, batch=batch,
+            size=size, weights=weights, head_epochs=head_epochs, epochs=epochs,
+            batch=batch or min(64, max(8, len(split.training) // 16)),
             learning_rate=learning_rate, balance=balance, mixup=mixup, precision=precision,
             seed=seed,
         )  # fmt: skip
@@ -157,7 +159,7 @@ def train(
 @click.option("--threads", type=click.IntRange(0), default=0, help="Processor threads; 0 for all.")
 @naming_options
 def export(
-    data: Path, scheme: str, votes: Path | None, cropped: bool, calibration_share: float,
+    data: Path, scheme: LabelScheme, votes: Path | None, cropped: bool, calibration_share: float,
     split_seed: int, run_dir: Path, out: Path, threads: int, **naming: Any,
 ) -> None:  # fmt: skip
     """Write a model folder from a run, also from one that still trains.
@@ -176,8 +178,9 @@ def export(
 
 @main.command()
 @click.option("--data", type=EXISTING, help="Labelled faces, as for train.")
-@click.option("--split", type=click.Choice(["training", "public", "private"]), default="public",
-              show_default=True)  # fmt: skip
+@click.option("--split", type=click.Choice(["training", "public", "private", "all"]),
+              default="public", show_default=True,
+              help="Which pictures of --data; of a folder, a fifth is public.")  # fmt: skip
 @click.option(
     "--labels",
     "scheme",
@@ -198,7 +201,7 @@ def export(
 @click.option("--plots", type=PATH, help="Folder for confusion, reliability and errors as PNG.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def evaluate(
-    data: Path | None, split: str, scheme: str, votes: Path | None, cropped: bool,
+    data: Path | None, split: str, scheme: LabelScheme, votes: Path | None, cropped: bool,
     photos: Path | None, legend: Path | None, model_dir: Path, backend: str, threads: int,
     plots: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
@@ -207,10 +210,9 @@ def evaluate(
     End to end runs the detector, the crop and the classifier on whole photographs, as users get
     them; a face that is not found counts as an error.
     """
-    if (data is None) == (photos is None):
-        raise click.UsageError("Give either --data or --photos.")
-    if (photos is None) != (legend is None):
-        raise click.UsageError("--photos and --legend go together.")
+    end_to_end = photos is not None and legend is not None and data is None
+    if not end_to_end and (data is None or photos is not None or legend is not None):
+        raise click.UsageError("Give either --data, or --photos with --legend.")
     with one_line_errors():
         from training import evaluate as measuring  # noqa: PLC0415  imports Matplotlib, slow
         from training.data import detector_crop, load_faces  # noqa: PLC0415
@@ -221,12 +223,11 @@ def evaluate(
         figures: measuring.Figures | measuring.PhotographFigures
         if data is not None:
             crop = None if cropped else detector_crop(MODELS_DIR, classifier.card.input_size_hw[0])
-            faces = load_faces(data, scheme, votes_csv=votes, crop=crop)  # type: ignore[arg-type]
+            faces = load_faces(data, scheme, votes_csv=votes, crop=crop)
             answers = measuring.answer_faces(classifier, faces.measured(split))
             figures = measuring.measure(answers.probabilities, answers.truth, answers.labels)
             of_found = figures
-        else:
-            assert photos is not None and legend is not None  # noqa: PT018  checked above
+        elif photos is not None and legend is not None:
             detector = load_detector("mtcnn", models_dir=MODELS_DIR, threads=threads)
             figures, answers = measuring.evaluate_photographs(detector, classifier, photos, legend)
             of_found = figures.of_found
@@ -250,13 +251,19 @@ def evaluate(
 
 
 def load(
-    data: Path, scheme: str, votes: Path | None, cropped: bool, share: float, seed: int, size: int
+    data: Path,
+    scheme: LabelScheme,
+    votes: Path | None,
+    cropped: bool,
+    share: float,
+    seed: int,
+    size: int,
 ) -> tuple[FaceSet, CleanSplit]:
     """Read and split the data, and tell what was left out."""
     from training.data import clean_split, detector_crop, load_faces  # noqa: PLC0415  slow
 
     crop = None if cropped else detector_crop(MODELS_DIR, size)
-    faces = load_faces(data, scheme, votes_csv=votes, crop=crop)  # type: ignore[arg-type]
+    faces = load_faces(data, scheme, votes_csv=votes, crop=crop)
     split = clean_split(faces, calibration_share=share, seed=seed)
     click.echo(
         f"{len(split.training)} pictures to train on, {len(split.calibration)} to calibrate on. "

@@ -95,8 +95,9 @@ class FaceSet:
         )
 
     def measured(self, split: str) -> FaceSet:
-        """The rows of a split that the protocol counts."""
-        chosen = self.take((self.usage == SPLITS[split]) & (self.truth >= 0))
+        """The rows of a split, or of `all`, that the protocol counts."""
+        wanted = self.usage >= 0 if split == "all" else self.usage == SPLITS[split]
+        chosen = self.take(wanted & (self.truth >= 0))
         if not len(chosen):
             raise DataError(
                 f"The data holds no picture of the {split} split; it has "

@@ -19,6 +19,7 @@ import datetime
 import hashlib
 import os
 import shutil
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -143,7 +144,8 @@ def export(
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     final.save(draft / FILES["keras"])
-    _convert(final, settings.size, split.training, draft, settings.seed)
+    with warnings.catch_warnings():
+        _convert(final, settings.size, split.training, draft, settings.seed)
     digests = {
         name: hashlib.sha256((draft / name).read_bytes()).hexdigest() for name in FILES.values()
     }
@@ -242,6 +244,8 @@ def _convert(final: keras.Model, size: int, training: FaceSet, folder: Path, see
     def converter() -> Any:
         return tf.lite.TFLiteConverter.from_concrete_functions([frozen])
 
+    # The converter warns on each call of what is meant so: float input, and its own successor.
+    warnings.simplefilter("ignore")
     (folder / FILES["litert"]).write_bytes(converter().convert())
     rows = np.random.default_rng([seed, 5]).permutation(len(training))[:REPRESENTATIVE_FACES]
     examples = resize_grey(training.pixels[rows], size)

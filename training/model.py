@@ -52,7 +52,8 @@ def build(size: int, classes: int, weights: str | Path | None, *, dropout: float
 
     Args:
         weights: `imagenet` (Keras downloads them), the path of a `.weights.h5` for
-            `MobileNetV2(include_top=False)`, or None for random ones.
+            `MobileNetV2(include_top=False)`, a Moodline model folder with its `model.keras`, or
+            None for random ones. The head always starts anew.
 
     Raises:
         DataError: the weights cannot be read or are those of another network.
@@ -62,7 +63,9 @@ def build(size: int, classes: int, weights: str | Path | None, *, dropout: float
     grey = keras.applications.MobileNetV2(
         input_shape=(size, size, 1), include_top=False, weights=None
     )
-    if weights is not None:
+    if weights is not None and Path(weights).is_dir():
+        _copy_moodline_weights(grey, Path(weights))
+    elif weights is not None:
         _copy_colour_weights(grey, size, weights)
     backbone = keras.models.clone_model(grey, clone_function=_quick)
     backbone.set_weights(grey.get_weights())
@@ -104,11 +107,22 @@ def _quick(layer: keras.layers.Layer) -> keras.layers.Layer:
     return layer.__class__.from_config(config)
 
 
+def _copy_moodline_weights(grey: keras.Model, folder: Path) -> None:
+    file = folder / "model.keras"
+    if not file.is_file():
+        raise DataError(f"{folder} holds no model.keras to start from.")
+    try:
+        trained = keras.saving.load_model(file, compile=False).get_layer(BACKBONE)
+        grey.set_weights(trained.get_weights())
+    except (ValueError, OSError, TypeError) as e:
+        raise DataError(f"{file} holds no network of Moodline's to start from: {e}") from e
+
+
 def _copy_colour_weights(grey: keras.Model, size: int, weights: str | Path) -> None:
     source = str(weights)
     if source != "imagenet" and not Path(source).is_file():
         raise DataError(
-            f"There is no {source}; give `imagenet`, `none`, or the path of a .weights.h5 file."
+            f"There is no {source}; give `imagenet`, `none`, a .weights.h5 file or a model folder."
         )
     try:
         colour = keras.applications.MobileNetV2(

@@ -173,7 +173,10 @@ class _Training:
             self.average = [w.copy() for w in self.model.get_weights()]
 
     def _claim_folder(self, training: FaceSet) -> None:
-        """Write the settings into the folder, or check that they are those already there."""
+        """Write the settings into the folder, or check that they are those already there.
+
+        Where the first weights came from does not matter any more to a run that goes on.
+        """
         digest = hashlib.sha256(training.pixels.tobytes() + training.targets.tobytes())
         mine = {
             "settings": asdict(self.settings),
@@ -187,7 +190,9 @@ class _Training:
             theirs = json.loads(file.read_text())
             differing = sorted(k for k in mine if k != "settings" and theirs.get(k) != mine[k])
             differing += sorted(
-                k for k, v in asdict(self.settings).items() if theirs["settings"].get(k) != v
+                k
+                for k, v in asdict(self.settings).items()
+                if k != "weights" and theirs["settings"].get(k) != v
             )
             if differing:
                 raise DataError(
