@@ -3,6 +3,7 @@
 import { Board } from "./board.js";
 import { AddDialog, RemoveDialog } from "./dialogs.js";
 import { Link } from "./link.js";
+import { nextTheme, theme } from "./look.js";
 import { fill, text } from "./texts.js";
 import { Tile } from "./tile.js";
 
@@ -84,18 +85,14 @@ function complain() {
 }
 
 function themeButton(button) {
-  const choices = ["auto", "light", "dark"];
-  const root = document.documentElement;
-  const apply = (choice) => {
-    if (choice === "auto") delete root.dataset.theme;
-    else root.dataset.theme = choice;
-    localStorage.setItem("moodline-theme", choice);
-    button.dataset.choice = choice;
-    button.setAttribute("aria-label", text.theme[choice]);
-    button.title = text.theme[choice];
+  const describe = () => {
+    button.dataset.choice = theme();
+    button.title = text.theme[theme()];
+    button.setAttribute("aria-label", button.title);
   };
-  apply(root.dataset.theme ?? "auto");
+  describe();
   button.addEventListener("click", () => {
-    apply(choices[(choices.indexOf(button.dataset.choice) + 1) % choices.length]);
+    nextTheme();
+    describe();
   });
 }

@@ -69,7 +69,9 @@ export class AddDialog {
     for (const input of this.#form.querySelectorAll("input")) {
       input.setAttribute("aria-invalid", String(Boolean(detail) && input.name === field));
     }
-    if (detail) this.#form.elements[field]?.focus();
+    const wrong = this.#form.elements[field] ?? this.#form.elements.source;
+    wrong.after(this.#error);
+    if (detail) wrong.focus();
   }
 }
 

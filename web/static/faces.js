@@ -93,7 +93,7 @@ class Card {
     this.share.textContent = percent(share);
     this.number.style.backgroundColor = colourOf(label);
     for (const [each, { row, bar, value }] of this.#bars) {
-      bar.style.transform = `scaleX(${scores[each].toFixed(3)})`;
+      bar.style.width = `${(scores[each] * 100).toFixed(1)}%`;
       value.textContent = percent(scores[each]);
       row.classList.toggle("top", each === label);
     }

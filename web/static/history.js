@@ -9,15 +9,24 @@ export class History {
   labels = [];
   #tracks = new Map(); // number -> {times, rows}
 
-  // Put what the server kept before what this page has seen since.
-  prepend({ labels, tracks }) {
+  // Fill with what the server kept where this page has seen nothing.
+  fill({ labels, tracks }) {
     if (labels.length) this.#use(labels);
     for (const { track, points } of tracks) {
       const row = this.#track(track);
-      const first = row.times[0] ?? Infinity;
-      const older = points.filter(([t]) => t < first - SPACING_S);
-      row.times.unshift(...older.map(([t]) => t));
-      row.rows.unshift(...older.map(([, ...scores]) => scores));
+      const merged = row.times.map((t, i) => [t, row.rows[i]]);
+      let next = 0;
+      let last = -Infinity;
+      for (const [t, ...scores] of points) {
+        while (row.times[next] < t - SPACING_S) next++;
+        const near = Math.abs((row.times[next] ?? Infinity) - t) < SPACING_S;
+        if (near || t - last < SPACING_S) continue;
+        merged.push([t, scores]);
+        last = t;
+      }
+      merged.sort((a, b) => a[0] - b[0]);
+      row.times = merged.map(([t]) => t);
+      row.rows = merged.map(([, scores]) => scores);
     }
   }
 
@@ -25,7 +34,6 @@ export class History {
     if (faces.length) this.#use(Object.keys(faces[0].scores));
     for (const face of faces) {
       const row = this.#track(face.track);
-      row.box = face.box;
       row.latest = face;
       row.seen = t;
       if (t - (row.times.at(-1) ?? 0) >= SPACING_S) {

@@ -1,16 +1,17 @@
 // The connection to Moodline: one socket for the page, which says what happens as events.
 //
-// Events: "frame" {meta, jpeg, acknowledge}, "feeds" [feed], "status" {ok, problems},
+// Events: "frame" {meta, jpeg, acknowledge, first}, "feeds" [feed], "status" {ok, problems},
 // "removed" feed id, "health" "up" | "slow" | "down" | "out".
 
 import { io } from "./vendor/socket.io.esm.min.js";
 
-const CLOCK_EVERY_MS = 2000;
-const ANSWER_WITHIN_MS = 2500;
+const CLOCK_EVERY_MS = 1000;
+const ANSWER_WITHIN_MS = 2000;
 
 export class Link extends EventTarget {
   #socket;
   #watched = new Set();
+  #fresh = new Set(); // watched, and no picture yet
   #offsets = [];
   #health = "";
 
@@ -30,11 +31,14 @@ export class Link extends EventTarget {
       for (const feed of this.#watched) this.#watch(feed);
       this.#compareClocks();
     });
-    socket.on("disconnect", () => this.#say("health", (this.#health = "down")));
+    socket.on("disconnect", () => {
+      if (this.#health !== "out") this.#say("health", (this.#health = "down"));
+    });
     socket.on("connect_error", () => this.#refused());
-    socket.on("frame", (meta, jpeg, acknowledge) =>
-      this.#say("frame", { meta, jpeg, acknowledge }),
-    );
+    socket.on("frame", (meta, jpeg, acknowledge) => {
+      const first = this.#fresh.delete(meta.feed); // the newest there was, however old
+      this.#say("frame", { meta, jpeg, acknowledge, first });
+    });
     socket.on("feeds", (feeds, acknowledge) => {
       this.#say("feeds", feeds);
       acknowledge();
@@ -65,6 +69,7 @@ export class Link extends EventTarget {
   }
 
   #watch(feed) {
+    this.#fresh.add(feed);
     this.#socket.emit("watch", { feed }, (answer) => {
       if (!answer.ok) this.#watched.delete(feed);
     });
@@ -89,7 +94,9 @@ export class Link extends EventTarget {
   async #refused() {
     this.#say("health", (this.#health = "down"));
     const answer = await fetch("/api/feeds").catch(() => null);
-    if (answer?.status === 401) this.#say("health", (this.#health = "out"));
+    if (answer?.status !== 401) return;
+    this.#socket.disconnect(); // asking again would not help
+    this.#say("health", (this.#health = "out"));
   }
 
   #say(type, detail) {

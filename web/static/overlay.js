@@ -9,7 +9,7 @@ const FONT = '600 {}px "Avenir Next", "Segoe UI", "Noto Sans", "Liberation Sans"
 // `scale` is canvas pixels for each picture pixel, `unit` canvas pixels for each CSS pixel.
 export function drawFaces(context, faces, scale, unit) {
   const { width, height } = context.canvas;
-  const size = Math.max(12, Math.min(30, (height / unit) * 0.042)) * unit;
+  const size = Math.max(12, Math.min(28, (height / unit) * 0.036)) * unit;
   const stroke = Math.max(2, size * 0.16);
   context.font = FONT.replace("{}", size.toFixed(1));
   context.textBaseline = "middle";

@@ -1,7 +1,7 @@
 // One colour and one word for each emotion, whatever the model calls it.
 //
-// `bright` is for dark grounds and for pictures (the same as the server draws), `deep` for light
-// grounds. Chosen so that every two differ in hue or lightness under each kind of colour blindness;
+// `bright` fills (the same as the server draws into pictures); `deep` outlines it on light grounds,
+// where some of it would be hard to see. Chosen so that every two differ in hue or lightness under each kind of colour blindness;
 // no view relies on colour alone.
 
 import { text } from "./texts.js";
@@ -28,9 +28,9 @@ const SPARE = ["#8fd3c7", "#e88fb4", "#a4b86e", "#8f9ee8", "#d9a441", "#7fb8d6"]
 
 const known = (label) => SAME[label.toLowerCase()] ?? label.toLowerCase();
 
-export function colourOf(label, ground = "bright") {
+export function colourOf(label, shade = "bright") {
   const word = known(label);
-  if (COLOURS[word]) return COLOURS[word][ground];
+  if (COLOURS[word]) return COLOURS[word][shade];
   const sum = [...new TextEncoder().encode(word)].reduce((a, b) => a + b, 0);
   return SPARE[sum % SPARE.length];
 }

@@ -3,15 +3,18 @@
 
 import uPlot from "./vendor/uPlot.esm.js";
 import { colourOf } from "./palette.js";
+import { look } from "./look.js";
 import { text } from "./texts.js";
 
-export const WINDOW_S = 60;
+const WINDOW_S = 60;
+const ROOMY_PX = { width: 190, height: 64 }; // from here on there is room for the times below
 
 export class Ribbon {
   #chart = null;
   #key = "";
   #now = 0;
   #element;
+  #size = { width: 0, height: 0 };
   #onPoint;
 
   // `onPoint(t)` is called with the time pointed at, or null.
@@ -20,18 +23,19 @@ export class Ribbon {
     this.#onPoint = onPoint;
     this.sizes = new ResizeObserver(([entry]) => {
       const { width, height } = entry.contentRect;
-      if (this.#chart && width && height) this.#chart.setSize({ width, height });
+      this.#size = { width, height };
+      if (width && height) this.#chart?.setSize(this.#size);
     });
     this.sizes.observe(element);
   }
 
   draw(history, track, now) {
-    const ground = getComputedStyle(this.#element).getPropertyValue("--ground").trim();
-    const roomy = this.#element.clientHeight >= 64;
-    const key = `${history.labels.join()} ${ground} ${roomy}`;
+    if (!this.#size.width || !this.#size.height) return; // not on the screen
+    const roomy = this.#size.height >= ROOMY_PX.height && this.#size.width >= ROOMY_PX.width;
+    const key = `${history.labels.join()} ${look.ground} ${roomy}`;
     if (key !== this.#key) {
       this.#chart?.destroy();
-      this.#chart = this.#build(history.labels, ground, roomy);
+      this.#chart = this.#build(history.labels, roomy);
       this.#key = key;
     }
     this.#now = now;
@@ -44,14 +48,10 @@ export class Ribbon {
     this.#chart = null;
   }
 
-  #build(labels, ground, roomy) {
-    const style = getComputedStyle(this.#element);
-    const muted = style.getPropertyValue("--muted").trim();
-    const surface = style.getPropertyValue("--surface").trim();
+  #build(labels, roomy) {
     const splits = () => [-60, -45, -30, -15, 0].map((ago) => this.#now + ago);
     const options = {
-      width: this.#element.clientWidth || 200,
-      height: this.#element.clientHeight || 60,
+      ...this.#size,
       padding: roomy ? [2, 12, 0, 12] : [0, 0, 0, 0],
       legend: { show: false },
       cursor: { y: false, points: { show: false }, drag: { x: false, y: false } },
@@ -64,13 +64,12 @@ export class Ribbon {
           show: roomy,
           size: 22,
           gap: 2,
-          font: `11px ${style.fontFamily}`,
-          stroke: muted,
+          font: look.smallFont,
+          stroke: look.muted,
           grid: { show: false },
           ticks: { show: false },
           splits,
-          values: (_, at) =>
-            at.map((t) => (t >= this.#now - 0.5 ? text.now : `${Math.round(t - this.#now)} s`)),
+          values: (_, at) => at.map((t) => text.ago(Math.round(this.#now - t))),
         },
         { show: false },
       ],
@@ -78,9 +77,9 @@ export class Ribbon {
         {},
         ...[...labels].reverse().map((label) => ({
           label,
-          fill: colourOf(label, ground),
-          stroke: surface,
-          width: 1,
+          fill: colourOf(label),
+          stroke: colourOf(label, "deep"),
+          width: look.ground === "deep" ? 1 : 0,
           points: { show: false },
         })),
       ],

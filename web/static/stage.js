@@ -1,10 +1,26 @@
 // Paints one feed: each picture with the faces that were found in that very picture.
 //
-// Decoding happens off this thread, painting in the browser's own rhythm, and the next picture is
+// Decoding happens in a worker, painting in the browser's own rhythm, and the next picture is
 // asked for when this one is painted. While nobody can see it, pictures are let pass undecoded,
 // about one a second, so that a page in the background costs next to nothing.
 
 import { drawFaces } from "./overlay.js";
+
+const decoder = new Worker(new URL("./decoder.js", import.meta.url));
+const decoding = new Map(); // id of a picture -> what to do with its bitmap
+decoder.addEventListener("message", ({ data: { id, bitmap } }) => {
+  decoding.get(id)(bitmap);
+  decoding.delete(id);
+});
+let pictures = 0;
+
+function decode(jpeg) {
+  const id = ++pictures;
+  return new Promise((resolve) => {
+    decoding.set(id, resolve);
+    decoder.postMessage({ id, jpeg }, [jpeg]);
+  });
+}
 
 const UNSEEN_PAUSE_MS = 1000;
 const MAX_CANVAS_WIDTH = 1920;
@@ -38,11 +54,9 @@ export class Stage {
       setTimeout(acknowledge, UNSEEN_PAUSE_MS);
       return;
     }
-    let bitmap;
-    try {
-      bitmap = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" }));
-    } catch {
-      acknowledge(); // a damaged picture; the next one may be whole
+    const bitmap = await decode(jpeg);
+    if (!bitmap) {
+      acknowledge(); // damaged; the next one may be whole
       return;
     }
     if (!this.#next) requestAnimationFrame(() => this.#turn());

@@ -32,7 +32,7 @@ const english = {
   noFaces: "No face in view",
   faceGone: (seconds) => `out of view for ${seconds} s`,
   secondsAgo: (seconds) => `${seconds.toFixed(0)} s ago`,
-  now: "now",
+  ago: (seconds) => (seconds ? `−${seconds} s` : "now"),
   face: (track) => `Face ${track}`,
   moreFaces: (count) => (count === 1 ? "1 more face" : `${count} more faces`),
   facesOf: (name) => `Faces seen by ${name}`,

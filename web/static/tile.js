@@ -14,8 +14,8 @@ export class Tile {
   #link;
   #history = new History();
   #paints = []; // {at, delay, parts}, of the last seconds
-  #latest = null;
   #described = 0;
+  #notCounted = -1; // the picture that was there already says nothing of the delay
 
   // `onRemove(feed)` is called when the user asks for this feed to go.
   constructor(feed, link, onRemove) {
@@ -51,12 +51,13 @@ export class Tile {
   // Fetch the last minute; also after this page was away.
   async reload() {
     const answer = await fetch(`/api/feeds/${this.id}/timeline?seconds=60`).catch(() => null);
-    if (answer?.ok) this.#history.prepend(await answer.json());
+    if (answer?.ok) this.#history.fill(await answer.json());
   }
 
-  frame({ meta, jpeg, acknowledge }) {
+  frame({ meta, jpeg, acknowledge, first }) {
     this.#history.add(meta);
     this.stage.show(meta, jpeg, acknowledge);
+    if (first) this.#notCounted = meta.seq;
   }
 
   // Take what the list of feeds says about this one.
@@ -116,16 +117,20 @@ export class Tile {
   #painted(meta) {
     const now = this.#link.now();
     const ms = (from, to) => Math.max(0, Math.round((to - from) * 1000));
-    this.#paints.push({
-      at: now,
-      delay: ms(meta.captured_at, now),
-      analysis: ms(meta.captured_at, meta.analysed_at),
-      sending: ms(meta.analysed_at, meta.sent_at),
-      painting: ms(meta.sent_at, now),
-    });
-    this.element.classList.add("has-picture");
-    if (!this.#latest) this.#veil(this.#feed);
-    this.#latest = meta;
+    if (meta.seq !== this.#notCounted) {
+      this.#paints.push({
+        at: now,
+        delay: ms(meta.captured_at, now),
+        analysis: ms(meta.captured_at, meta.analysed_at),
+        sending: ms(meta.analysed_at, meta.sent_at),
+        painting: ms(meta.sent_at, now),
+      });
+    }
+    if (!this.element.classList.contains("has-picture")) {
+      this.element.classList.add("has-picture");
+      this.#veil(this.#feed);
+      this.reload(); // what was analysed between the first asking and now
+    }
     if (performance.now() - this.#described > DESCRIBE_EVERY_MS) {
       this.#described = performance.now();
       const faces = meta.faces.map((face) =>
