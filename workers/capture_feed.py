@@ -87,14 +87,19 @@ class FeedReader:
     def join(self, timeout_s: float) -> None:
         self._thread.join(timeout_s)
 
+    @property
+    def state(self) -> FeedState:
+        if self._state is FeedState.LIVE and self.pulse.age_s > STALLED_AFTER_S:
+            return FeedState.STALLED
+        return self._state
+
     def report(self) -> CaptureReport:
         """How the source does now; frames/s are counted over the last three seconds at most."""
         now = time.monotonic()
         while self._kept_at and self._kept_at[0] < now - _RATE_SPAN_S:
             self._kept_at.popleft()
-        state, error = self._state, self._error
-        if state is FeedState.LIVE and self.pulse.age_s > STALLED_AFTER_S:
-            state = FeedState.STALLED
+        state, error = self.state, self._error
+        if state is FeedState.STALLED:
             error = f"No picture for {self.pulse.age_s:.0f} s: check the camera and the network."
         span_s = min(_RATE_SPAN_S, max(1.0, now - self._live_since))
         return CaptureReport(state, error, len(self._kept_at) / span_s, self._reconnects)
@@ -138,6 +143,7 @@ class FeedReader:
             if self._state is not FeedState.LIVE:
                 self._state, self._error = FeedState.LIVE, ""
                 self._live_since = time.monotonic()
+                self._kept_at.clear()
                 _log.info("a feed is live", feed=self._feed.id, source=self._feed.source.masked)
             self._kept_at.append(time.monotonic())
             self.pictures.put(picture)
@@ -160,6 +166,7 @@ class FeedCapture:
         self._jobs = jobs
         self._seq = 0
         self._report_at = 0.0
+        self._reported: FeedState | None = None
         self._redis_away = False
 
     def turn(self) -> None:
@@ -168,7 +175,7 @@ class FeedCapture:
         try:
             if picture is not None:
                 self._put(picture)
-            if time.monotonic() >= self._report_at:
+            if time.monotonic() >= self._report_at or self._reader.state is not self._reported:
                 self.report()
         except BusError as error:
             if not self._redis_away:
@@ -178,7 +185,9 @@ class FeedCapture:
 
     def report(self) -> None:
         self._report_at = time.monotonic() + _REPORT_EVERY_S
-        self._bus.report_capture(self._feed.id, self._reader.report())
+        report = self._reader.report()
+        self._reported = report.state
+        self._bus.report_capture(self._feed.id, report)
         if self._redis_away:
             _log.info("Redis is back", feed=self._feed.id)
             self._redis_away = False

@@ -57,7 +57,7 @@ _SEGMENTED = ("hls", "dash")
 _NETWORK_PROTOCOLS = "http,https,tcp,tls,crypto,httpproxy"
 _OPTIONS: dict[str, dict[str, str]] = {
     "rtsp": {
-        "protocol_whitelist": "tcp,tls,rtp,udp",
+        "protocol_whitelist": "tcp,tls",
         "rtsp_transport": "tcp",
         "allowed_media_types": "video",
     },
@@ -230,69 +230,183 @@ def read(
     (no such file, wrong password), SourceError where waiting may help.
     """
     av.logging.set_level(None)
-    encoder = Encoder(feed.width, jpeg_quality)
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     pulse.beat()
+    reader = _Reader(feed, Encoder(feed.width, jpeg_quality), pulse, stop)
     match feed.source.kind:
         case SourceKind.WEBCAM:
-            return _webcam(feed, encoder, pulse, stop)
+            return reader.webcam()
         case SourceKind.STREAM:
-            return _stream(feed, encoder, pulse, stop)
+            return reader.stream()
         case SourceKind.FILE:
-            return _file(feed, Path(feed.source.locator), encoder, pulse, stop)
+            return reader.file(Path(feed.source.locator))
         case SourceKind.DEMO:
-            return _file(feed, DEMO_CLIP, encoder, pulse, stop)
+            return reader.file(DEMO_CLIP)
         case SourceKind.FOLDER:
-            return _folder(feed, encoder, pulse, stop)
+            return reader.folder()
         case SourceKind.BROWSER:
             raise SourceRefused("The frames of a browser's camera come from that browser.")
 
 
-# Webcams
+class _Reader:
+    """One reading of one feed; `stream`, `file` and `folder` go round until told to stop."""
 
+    def __init__(self, feed: Feed, encoder: Encoder, pulse: Pulse, stop: threading.Event) -> None:
+        self._feed = feed
+        self._source = feed.source
+        self._encoder = encoder
+        self._pulse = pulse
+        self._stop = stop
+        self._rate = EvenRate(feed.fps)
+        self._clock = Playback(pulse, stop)
+        self._played_s = 0.0  # media time at which the next round begins
 
-def _webcam(feed: Feed, encoder: Encoder, pulse: Pulse, stop: threading.Event) -> Iterator[Picture]:
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    locator = feed.source.locator
-    device: int | str = int(locator) if locator.isdecimal() else locator
-    on_linux = sys.platform.startswith("linux")
-    if on_linux:
-        _require_device(locator)
-    camera = cv2.VideoCapture(device, cv2.CAP_V4L2 if on_linux else cv2.CAP_ANY)
-    try:
-        if not camera.isOpened():
+    def webcam(self) -> Iterator[Picture]:
+        locator = self._source.locator
+        device: int | str = int(locator) if locator.isdecimal() else locator
+        on_linux = sys.platform.startswith("linux")
+        if on_linux:
+            _require_device(locator)
+        camera = cv2.VideoCapture(device, cv2.CAP_V4L2 if on_linux else cv2.CAP_ANY)
+        try:
+            if not camera.isOpened():
+                raise SourceRefused(
+                    f"Webcam {locator} does not open: close the program that uses it, "
+                    "or give another number."
+                )
+            # Compressed pictures, because raw ones of more than 640x480 do not fit through USB 2
+            # at full rate; and no queue in the driver, so that each picture is the newest.
+            camera.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
+            camera.set(cv2.CAP_PROP_FRAME_WIDTH, self._feed.width)
+            camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+            while not self._stop.is_set():
+                if not camera.grab():
+                    raise SourceError(
+                        f"Webcam {locator} gives no more pictures: check that it is plugged in."
+                    )
+                captured_at = time.time()
+                self._pulse.beat()
+                if self._rate.keeps(time.monotonic()):
+                    done, image_bgr = camera.retrieve()
+                    if done:
+                        jpeg = self._encoder.from_image(cast("ImageBGR", image_bgr))
+                        yield Picture(captured_at, jpeg)
+        finally:
+            camera.release()
+
+    def stream(self) -> Iterator[Picture]:
+        address = self._source.locator
+        options = _OPTIONS[address.partition("://")[0].removesuffix("s")] | _PROBE
+        while not self._stop.is_set():
+            with _Opened(self._source, address, options, self._pulse) as container:
+                bounded = container.duration is not None
+                if bounded or container.format.name.startswith(_SEGMENTED):
+                    yield from self._play(container)
+                else:
+                    yield from self._follow(container)
+            if self._stop.is_set():
+                return
+            if not bounded:
+                raise SourceError(f"{self._source.masked} closed the connection: {_ADDRESS}.")
+            self._require_loop()
+
+    def file(self, path: Path) -> Iterator[Picture]:
+        _require_file(path)
+        while not self._stop.is_set():
+            with _Opened(self._source, str(path), _OPTIONS["file"], self._pulse) as container:
+                yield from self._play(container)
+            self._require_loop()
+
+    def folder(self) -> Iterator[Picture]:
+        folder = Path(self._source.locator)
+        while not self._stop.is_set():
+            began_s = self._played_s
+            for path in _images(folder):
+                image_bgr = cv2.imread(str(path))  # upright: turned as its EXIF says
+                self._pulse.beat()
+                if image_bgr is not None:
+                    if not self._clock.wait_until(self._played_s):
+                        return
+                    self._played_s += 1 / self._feed.fps
+                    yield Picture(
+                        time.time(), self._encoder.from_image(cast("ImageBGR", image_bgr))
+                    )
+            if self._played_s == began_s:
+                raise SourceRefused(
+                    f"The folder {folder} holds no image that can be read: "
+                    f"put some there ({', '.join(_IMAGE_SUFFIXES)})."
+                )
+            self._clock.wait_until(self._played_s)
+            self._require_loop()
+
+    def _follow(self, container: InputContainer) -> Iterator[Picture]:
+        """Read a live stream at the pace at which it comes, and never fall behind it."""
+        stream = container.streams.video[0]
+        stream.thread_count = 1  # decoding several frames at once would hold each back by as many
+        counted = container.format.name in _COUNTED_TIMES
+        backlog = _Backlog()
+        asked_at = time.monotonic()
+        for packet in container.demux(stream):
+            read_at = time.time()
+            waited_s = time.monotonic() - asked_at
+            if self._stop.is_set():
+                return
+            self._require_frames()
+            if packet.size and not backlog.skips(waited_s, packet.is_keyframe):
+                timed = not counted and packet.pts is not None
+                if stream.codec_context.name == "mjpeg" and self._encoder.fits(bytes(packet)):
+                    self._pulse.beat()
+                    if self._rate.keeps(_time_s(packet, timed)):
+                        yield Picture(read_at, bytes(packet))
+                else:
+                    for frame in _decoded(packet):
+                        self._pulse.beat()
+                        if self._rate.keeps(_time_s(frame, timed)):
+                            yield Picture(read_at, self._encoder.from_frame(frame))
+            asked_at = time.monotonic()
+
+    def _play(self, container: InputContainer) -> Iterator[Picture]:
+        """Show a recording, or a stream that comes in lumps, at the times written in it.
+
+        What is shown over and over goes on in time. A single picture is shown for one period of
+        the feed: so the address of a camera's snapshot is asked for as often as pictures are kept.
+        """
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        stream.thread_count = 2
+        frame_s = 1.0 / float(stream.average_rate or 25)
+        frames, shift_s, t_s = 0, 0.0, self._played_s
+        for packet in container.demux(stream):
+            if self._stop.is_set():
+                return
+            self._require_frames()
+            for frame in _decoded(packet):
+                self._pulse.beat()
+                if frames == 0:
+                    shift_s = self._played_s - (frame.time or 0.0)
+                t_s = t_s + frame_s if frame.time is None else frame.time + shift_s
+                frames += 1
+                if self._rate.keeps(t_s):
+                    if not self._clock.wait_until(t_s):
+                        return
+                    yield Picture(time.time(), self._encoder.from_frame(frame))
+        if frames == 0:
             raise SourceRefused(
-                f"Webcam {locator} does not open: close the program that uses it, "
-                "or give another number."
+                f"{self._source.masked} holds no picture that can be decoded: give another."
             )
-        # Compressed pictures, because raw ones of more than 640x480 do not fit through USB 2 at
-        # full rate; and no queue in the driver, so that each picture is the newest.
-        camera.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
-        camera.set(cv2.CAP_PROP_FRAME_WIDTH, feed.width)
-        camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-        yield from _grab(camera, feed, encoder, pulse, stop)
-    finally:
-        camera.release()
+        self._played_s = t_s + (frame_s if frames > 1 else 1 / self._feed.fps)
+        self._clock.wait_until(self._played_s)
 
-
-def _grab(
-    camera: cv2.VideoCapture,
-    feed: Feed,
-    encoder: Encoder,
-    pulse: Pulse,
-    stop: threading.Event,
-) -> Iterator[Picture]:
-    rate = EvenRate(feed.fps)
-    while not stop.is_set():
-        if not camera.grab():
+    def _require_frames(self) -> None:
+        if self._pulse.age_s > NO_FRAME_S:
             raise SourceError(
-                f"Webcam {feed.source.locator} gives no more pictures: check that it is plugged in."
+                f"{self._source.masked} sends, but gave no picture for {NO_FRAME_S:g} s: "
+                "check what the camera sends."
             )
-        captured_at = time.time()
-        pulse.beat()
-        if rate.keeps(time.monotonic()):
-            done, image_bgr = camera.retrieve()
-            if done:
-                yield Picture(captured_at, encoder.from_image(cast("ImageBGR", image_bgr)))
+
+    def _require_loop(self) -> None:
+        if not self._feed.loop and not self._stop.is_set():
+            raise SourceEnded(f"{self._source.masked} has ended.")
 
 
 def _require_device(locator: str) -> None:
@@ -307,39 +421,6 @@ def _require_device(locator: str) -> None:
         raise SourceRefused(
             f"The webcam {path} may not be used by this user: add the user to the group 'video'."
         )
-
-
-# Everything that FFmpeg reads
-
-
-def _stream(feed: Feed, encoder: Encoder, pulse: Pulse, stop: threading.Event) -> Iterator[Picture]:
-    source = feed.source
-    scheme = source.locator.partition("://")[0]
-    options = _OPTIONS[scheme.removesuffix("s")]
-    while not stop.is_set():
-        with _Opened(source, source.locator, options, pulse) as container:
-            bounded = container.duration is not None
-            if bounded or container.format.name.startswith(_SEGMENTED):
-                yield from _play(container, feed, encoder, pulse, stop)
-            else:
-                yield from _follow(container, feed, encoder, pulse, stop)
-        if stop.is_set():
-            return
-        if not bounded:
-            raise SourceError(f"{source.masked} closed the connection: {_ADDRESS}.")
-        if not feed.loop:
-            raise SourceEnded(f"{source.masked} has ended.")
-
-
-def _file(
-    feed: Feed, path: Path, encoder: Encoder, pulse: Pulse, stop: threading.Event
-) -> Iterator[Picture]:
-    _require_file(path)
-    while not stop.is_set():
-        with _Opened(feed.source, str(path), _OPTIONS["file"], pulse) as container:
-            yield from _play(container, feed, encoder, pulse, stop)
-        if not feed.loop and not stop.is_set():
-            raise SourceEnded(f"{path} has ended.")
 
 
 def _require_file(path: Path) -> None:
@@ -373,11 +454,10 @@ class _Opened:
 
     def __enter__(self) -> InputContainer:
         self._pulse.beat()
-        probe = {} if self._options is _OPTIONS["file"] else _PROBE
         try:
             self._container = av.open(
                 self._locator,
-                options={**self._options, **probe},
+                options=self._options,
                 timeout=(_OPEN_TIMEOUT_S, NO_FRAME_S),
             )
         except av.error.FFmpegError as error:
@@ -392,72 +472,6 @@ class _Opened:
             self._container.close()
         if isinstance(error, av.error.FFmpegError):
             raise _explained(self._source, error, self._pulse.age_s >= NO_FRAME_S) from None
-
-
-def _follow(
-    container: InputContainer,
-    feed: Feed,
-    encoder: Encoder,
-    pulse: Pulse,
-    stop: threading.Event,
-) -> Iterator[Picture]:
-    """Read a live stream at the pace at which it comes, and never fall behind it."""
-    stream = container.streams.video[0]
-    stream.thread_count = 1  # decoding several frames at once would hold each back by as many
-    counted = container.format.name in _COUNTED_TIMES
-    rate, backlog = EvenRate(feed.fps), _Backlog()
-    asked_at = time.monotonic()
-    for packet in container.demux(stream):
-        read_at = time.time()
-        waited_s = time.monotonic() - asked_at
-        if stop.is_set():
-            return
-        _require_frames(feed, pulse)
-        if packet.size and not backlog.skips(waited_s, packet.is_keyframe):
-            timed = not counted and packet.pts is not None
-            if stream.codec_context.name == "mjpeg" and encoder.fits(jpeg := bytes(packet)):
-                pulse.beat()
-                if rate.keeps(_time_s(packet, timed)):
-                    yield Picture(read_at, jpeg)
-            else:
-                for frame in _decoded(packet):
-                    pulse.beat()
-                    if rate.keeps(_time_s(frame, timed)):
-                        yield Picture(read_at, encoder.from_frame(frame))
-        asked_at = time.monotonic()
-
-
-def _play(
-    container: InputContainer,
-    feed: Feed,
-    encoder: Encoder,
-    pulse: Pulse,
-    stop: threading.Event,
-) -> Iterator[Picture]:
-    """Show a recording, or a stream that comes in lumps, at the times written in it."""
-    stream = container.streams.video[0]
-    stream.thread_type = "AUTO"
-    stream.thread_count = 2
-    rate, clock = EvenRate(feed.fps), Playback(pulse, stop)
-    t_s, frame_s = 0.0, 1.0 / float(stream.average_rate or 25)
-    shown = False
-    for packet in container.demux(stream):
-        if stop.is_set():
-            return
-        _require_frames(feed, pulse)
-        for frame in _decoded(packet):
-            pulse.beat()
-            t_s = float(frame.time) if frame.time is not None else t_s + frame_s
-            if rate.keeps(t_s):
-                if not clock.wait_until(t_s):
-                    return
-                shown = True
-                yield Picture(time.time(), encoder.from_frame(frame))
-    if not shown:
-        raise SourceRefused(
-            f"{feed.source.masked} holds no picture that can be decoded: give another file."
-        )
-    clock.wait_until(t_s + frame_s)
 
 
 class _Backlog:
@@ -498,14 +512,6 @@ def _decoded(packet: av.Packet[Any]) -> list[av.VideoFrame]:
         return packet.decode()
     except (av.error.InvalidDataError, av.error.EOFError):
         return []
-
-
-def _require_frames(feed: Feed, pulse: Pulse) -> None:
-    if pulse.age_s > NO_FRAME_S:
-        raise SourceError(
-            f"{feed.source.masked} sends, but gave no picture for {NO_FRAME_S:g} s: "
-            "check what the camera sends."
-        )
 
 
 _ADDRESS = "check the address, the camera and the network"
@@ -557,36 +563,6 @@ def _explained(source: Source, error: av.error.FFmpegError, timed_out: bool) -> 
         reason = next(kinds, f"cannot be read ({unnamed}): check it")
     stays = source.kind is not SourceKind.STREAM or isinstance(error, _FOR_A_PERSON)
     return (SourceRefused if stays else SourceError)(f"{source.masked} {reason}.")
-
-
-# Folders of images
-
-
-def _folder(feed: Feed, encoder: Encoder, pulse: Pulse, stop: threading.Event) -> Iterator[Picture]:
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    folder = Path(feed.source.locator)
-    clock = Playback(pulse, stop)
-    number = 0
-    while not stop.is_set():
-        shown = False
-        for path in _images(folder):
-            image_bgr = cv2.imread(str(path))  # upright: turned as its EXIF says
-            pulse.beat()
-            if image_bgr is None:
-                continue
-            if not clock.wait_until(number / feed.fps):
-                return
-            shown = True
-            number += 1
-            yield Picture(time.time(), encoder.from_image(cast("ImageBGR", image_bgr)))
-        if not shown:
-            raise SourceRefused(
-                f"The folder {folder} holds no image that can be read: "
-                f"put some there ({', '.join(_IMAGE_SUFFIXES)})."
-            )
-        if not feed.loop:
-            clock.wait_until(number / feed.fps)
-            raise SourceEnded(f"The folder {folder} has been shown.")
 
 
 def _images(folder: Path) -> list[Path]:

@@ -295,6 +295,16 @@ def test_a_browsers_camera_is_left_to_the_browser(bus: Bus, start: Start, clip: 
     assert running.status("mine").state is FeedState.STARTING
 
 
+def test_frames_that_nobody_was_called_for_are_not_forgotten(bus: Bus, start: Start) -> None:
+    feed = Feed("mine", "mine", Source.browser(), 15.0, 640)
+    bus.put_feed(feed)
+    assert bus.put_frame(feed, b"jpeg", time.time()).wake  # whose job is never enqueued
+    bus.drain_started()
+    start()
+    queue = Queue(LIVE_QUEUE, connection=bus._redis, serializer=JSONSerializer)
+    until(lambda: queue.count == 1, "the ticker asks for a worker")
+
+
 # Servers that fail
 
 

@@ -144,6 +144,12 @@ def test_a_file_is_looped_on_request(read: Read, clip: Path) -> None:
     assert time.monotonic() - started_at >= 2.5
 
 
+def test_a_very_short_clip_is_not_shown_faster_than_asked(read: Read, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "blink.mp4", [0.0, 1 / 30, 2 / 30])
+    pictures = list(itertools.islice(read(clip, fps=10), 11))
+    assert pictures[-1].captured_at - pictures[0].captured_at >= 0.9
+
+
 def test_a_file_of_varying_frame_rate_is_shown_at_its_own_times(read: Read, tmp_path: Path) -> None:
     times_s = [0.0, 0.1, 0.2, 0.9, 1.0, 1.5]
     clip = write_clip(tmp_path / "varying.mp4", times_s)
@@ -195,6 +201,10 @@ def test_a_file_that_is_no_video_is_refused(read: Read, tmp_path: Path, content:
     path.write_bytes(content)
     with pytest.raises(SourceRefused, match=r"letter\.mp4 .*check"):
         next(read(path))
+
+
+def test_the_demo_is_shown_over_and_over(read: Read) -> None:
+    assert decoded(next(read("demo", width=320)).jpeg).shape[1] == 320
 
 
 def test_a_device_is_no_video_file(read: Read) -> None:
@@ -293,6 +303,17 @@ def test_jpegs_that_are_too_wide_are_scaled(read: Read) -> None:
     with MjpegCamera().on() as port:
         picture = next(read(f"http://127.0.0.1:{port}/video", width=320))
     assert decoded(picture.jpeg).shape == (240, 320, 3)
+
+
+def test_the_address_of_a_snapshot_is_asked_as_often_as_pictures_are_kept(
+    read: Read, tmp_path: Path
+) -> None:
+    (tmp_path / "snapshot.jpg").write_bytes(jpeg_of(numbered(9)))
+    with cameras.serving_folder(tmp_path) as (port, asked):
+        pictures = list(itertools.islice(read(f"http://127.0.0.1:{port}/snapshot.jpg", fps=10), 11))
+    assert {number_in(picture.jpeg) for picture in pictures} == {9}
+    assert pictures[-1].captured_at - pictures[0].captured_at >= 0.9
+    assert len(asked) == 11
 
 
 def test_a_camera_that_sends_more_is_thinned_out_evenly(read: Read) -> None:
