@@ -114,9 +114,27 @@ def _percentile(ordered: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
+def ordered_client() -> socketio.Client:
+    """A Socket.IO client that handles messages one after the other.
+
+    python-socketio's threaded client gives each message a thread of its own, so that on a busy
+    machine a picture can overtake the event that it belongs to, and both are lost.
+    """
+    client = socketio.Client()
+    trigger = client.eio._trigger_event
+
+    def in_order(event: str, *args: Any, **options: Any) -> Any:
+        if event == "message":
+            options["run_async"] = False
+        return trigger(event, *args, **options)
+
+    client.eio._trigger_event = in_order
+    return client
+
+
 def _watch(address: str, feed_ids: list[str]) -> tuple[_Viewer, socketio.Client]:
     viewer = _Viewer()
-    client = socketio.Client()
+    client = ordered_client()
     client.on("frame", viewer.receive)
     client.connect(address, transports=["websocket"])
     for feed_id in feed_ids:

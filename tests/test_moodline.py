@@ -17,8 +17,8 @@ from typing import Any
 import psutil
 import pytest
 import requests
-import socketio
 
+from bench import ordered_client
 from shared.config import PROJECT_DIR
 
 
@@ -193,12 +193,9 @@ def test_a_second_start_says_that_one_runs(running: Running) -> None:
 def test_a_viewer_gets_frames_with_faces(running: Running) -> None:
     (feed,) = running.feeds()
     seen: list[tuple[dict[str, Any], bytes]] = []
-    client = socketio.Client()
+    client = ordered_client()
 
-    @client.on("frame")
-    def _(meta: dict[str, Any], jpeg: bytes) -> None:
-        seen.append((meta, jpeg))
-
+    client.on("frame", lambda meta, jpeg: seen.append((meta, jpeg)))
     client.connect(running.address, transports=["websocket"])
     assert client.call("watch", {"feed": feed["id"]}) == {"ok": True}
     wait_for(lambda: len(seen) > 20, 10, "frames")

@@ -20,7 +20,7 @@ import cv2
 import structlog
 from redis import RedisError
 from rq import Queue, SimpleWorker
-from rq.exceptions import StopRequested
+from rq.exceptions import InvalidJobOperation, StopRequested
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
@@ -53,6 +53,13 @@ class _Worker(SimpleWorker):
             super().execute_job(job, queue)
         finally:
             self._running_job = False
+
+    def handle_job_success(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().handle_job_success(*args, **kwargs)
+        except InvalidJobOperation:
+            # Redis was restarted during the job and knows it no more. Its work is published.
+            _log.info("Redis has forgotten a job that just ended")
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         self._stopping.set()
