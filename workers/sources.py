@@ -351,7 +351,8 @@ class _Reader:
             waited_s = time.monotonic() - asked_at
             if self._stop.is_set():
                 return
-            self._require_frames()
+            if waited_s >= NO_FRAME_S:  # FFmpeg takes our time limit for the end of some streams
+                raise SourceError(f"{self._source.masked} {_SILENT}.")
             if packet.size and not backlog.skips(waited_s, packet.is_keyframe):
                 timed = not counted and packet.pts is not None
                 if stream.codec_context.name == "mjpeg" and self._encoder.fits(bytes(packet)):
@@ -363,6 +364,7 @@ class _Reader:
                         self._pulse.beat()
                         if self._rate.keeps(_time_s(frame, timed)):
                             yield Picture(read_at, self._encoder.from_frame(frame))
+                self._require_frames()
             asked_at = time.monotonic()
 
     def _play(self, container: InputContainer) -> Iterator[Picture]:
@@ -379,7 +381,6 @@ class _Reader:
         for packet in container.demux(stream):
             if self._stop.is_set():
                 return
-            self._require_frames()
             for frame in _decoded(packet):
                 self._pulse.beat()
                 if frames == 0:
@@ -390,6 +391,7 @@ class _Reader:
                     if not self._clock.wait_until(t_s):
                         return
                     yield Picture(time.time(), self._encoder.from_frame(frame))
+            self._require_frames()
         if frames == 0:
             raise SourceRefused(
                 f"{self._source.masked} holds no picture that can be decoded: give another."

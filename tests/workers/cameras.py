@@ -128,6 +128,7 @@ class MjpegCamera:
         self.sent: dict[int, bytes] = {}
         self.sent_at: dict[int, float] = {}
         self.paused = threading.Event()
+        self.damaged = threading.Event()
         self._off = threading.Event()
         self._fps = fps
         self._size_wh = size_wh
@@ -171,6 +172,8 @@ class MjpegCamera:
             if self._off.is_set():
                 return
             jpeg = jpeg_of(numbered(number, *self._size_wh))
+            if self.damaged.is_set():
+                jpeg = jpeg[:200]
             self.sent[number], self.sent_at[number] = jpeg, time.time()
             handler.wfile.write(
                 b"--frame\r\nContent-Type: image/jpeg\r\n"
@@ -207,13 +210,15 @@ def require_rtsp_server() -> None:
 
 
 @contextlib.contextmanager
-def rtsp_camera(port: int, user: str, password: str) -> Iterator[tuple[int, Callable[[], None]]]:
-    """A real RTSP server with H.264, as a process of its own; gives its port and how to end it."""
+def rtsp_camera(
+    port: int, user: str, password: str
+) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """A real RTSP server with H.264, as a process of its own; gives its port and the process."""
     command = [SYSTEM_PYTHON, str(_RTSP_SERVER), str(port), user, password]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
         assert server.stdout is not None
         try:
-            yield int(server.stdout.readline()), server.kill
+            yield int(server.stdout.readline()), server
         finally:
             server.kill()
 

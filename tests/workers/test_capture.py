@@ -344,12 +344,12 @@ def test_an_rtsp_camera_comes_back_and_its_password_shows_nowhere(
     bus: Bus, start: Start, tmp_path: Path
 ) -> None:
     cameras.require_rtsp_server()
-    with cameras.rtsp_camera(0, "admin", PASSWORD) as (port, stop_camera):
+    with cameras.rtsp_camera(0, "admin", PASSWORD) as (port, server):
         address = f"127.0.0.1:{port}/camera"
         bus.put_feed(builders.feed("cam", f"rtsp://admin:{PASSWORD}@{address}"))
         running = start()
         running.until(FeedState.LIVE)
-        stop_camera()
+        server.kill()
         running.until(FeedState.RECONNECTING)
         shown = [running.status().error, *running.children()["cam"].cmdline()]
     with cameras.rtsp_camera(port, "admin", PASSWORD):

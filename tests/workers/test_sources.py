@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import re
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -407,6 +408,36 @@ def test_a_camera_that_falls_silent_is_given_up(
     with camera.on() as port, pytest.raises(SourceError, match="does not answer"):  # noqa: PT012
         for _ in read(f"http://127.0.0.1:{port}/video"):
             camera.paused.set()
+
+
+def test_damaged_pictures_are_left_out_and_nothing_else_is_an_error(
+    read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "NO_FRAME_S", 1.0)
+    camera = MjpegCamera(fps=30)
+    with camera.on() as port:
+        pictures = read(f"http://127.0.0.1:{port}/video", fps=30)
+        next(pictures)
+        camera.damaged.set()
+        threading.Timer(0.5, camera.damaged.clear).start()
+        shown = list(itertools.islice(pictures, 30))
+        assert all(jpeg_size_wh(picture.jpeg) == (640, 480) for picture in shown[-5:])
+        camera.damaged.set()
+        with pytest.raises(SourceError, match="sends, but gave no picture"):
+            list(pictures)
+
+
+def test_an_rtsp_camera_that_freezes_is_given_up(
+    read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cameras.require_rtsp_server()
+    monkeypatch.setattr(sources, "NO_FRAME_S", 1.0)
+    with cameras.rtsp_camera(0, "admin", PASSWORD) as (port, server):
+        pictures = read(f"rtsp://admin:{PASSWORD}@127.0.0.1:{port}/camera")
+        assert jpeg_size_wh(next(pictures).jpeg) == (640, 480)
+        server.send_signal(signal.SIGSTOP)
+        with pytest.raises(SourceError, match="does not answer"):
+            list(pictures)
 
 
 def test_a_wrong_path_is_named(read: Read, tmp_path: Path) -> None:
