@@ -32,6 +32,7 @@ import click
 import joblib  # type: ignore[import-untyped]  # comes with the mtcnn package
 import numpy as np
 import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
 from shared.errors import ModelError
@@ -131,7 +132,9 @@ def convert(network: str) -> bytes:
         lambda pixels_bgr: NETWORKS[network](pixels_bgr, weights),
         input_signature=[tf.TensorSpec([None, side, side, 3], tf.float32, "pixels_bgr")],
     )
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()])
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [function.get_concrete_function()], function
+    )
     return bytes(converter.convert())
 
 
@@ -149,7 +152,7 @@ def largest_difference(network: str, model: bytes) -> float:
     """Compare the converted file with the package's network on 3 random pictures."""
     side = INPUT_SIDE[network] or 61
     pixels = np.random.default_rng(0).integers(0, 256, (3, side, side, 3)).astype(np.float32)
-    interpreter = tf.lite.Interpreter(model_content=model)
+    interpreter = Interpreter(model_content=model)
     interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], pixels.shape)
     interpreter.allocate_tensors()
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], pixels)

@@ -10,7 +10,7 @@ from workers.vision.crop import crop_face, framing
 from workers.vision.detector import Detection, ImageBGR, MtcnnDetector
 
 # Eyes, nose and mouth corners of a face framed as the median FER2013 picture, for a side of 1.
-EYES_AND_MOUTH = ((0.315, 0.385), (0.685, 0.385), (0.5, 0.6), (0.345, 0.785), (0.655, 0.785))
+EYES_AND_MOUTH = ((0.315, 0.387), (0.685, 0.387), (0.5, 0.6), (0.347, 0.783), (0.653, 0.783))
 SIDE = 100.0
 
 

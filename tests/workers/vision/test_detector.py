@@ -139,7 +139,8 @@ class TestMtcnn:
             assert len(ours) == len(theirs)
             for face in theirs:
                 twin = max(ours, key=lambda our, box=face["box"]: overlap(our.box_xywh, box))  # type: ignore[misc]
-                assert overlap(twin.box_xywh, face["box"]) > 0.88
+                # Not nearer, because ours is the mean with what the mirror shows.
+                assert overlap(twin.box_xywh, face["box"]) > 0.85
                 points = np.array([face["keypoints"][name] for name in names])
                 assert np.abs(points - np.array(twin.landmarks_xy)).max() < 0.05 * face["box"][2]
 
