@@ -95,6 +95,7 @@ def start(bus: Bus, tmp_path: Path) -> Iterator[Start]:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
+                start_new_session=True,
             )
         started.append(Running(process, on, log))
         return started[-1]
@@ -105,6 +106,8 @@ def start(bus: Bus, tmp_path: Path) -> Iterator[Start]:
             running.process.terminate()
     for running in started:
         running.process.wait(5)
+        with contextlib.suppress(ProcessLookupError):  # whom a failed test left behind
+            os.killpg(running.process.pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
