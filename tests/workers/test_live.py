@@ -30,7 +30,7 @@ class ScriptedPipeline:
         self, claims: Sequence[Claim], between: Callable[[], None]
     ) -> list[tuple[Claim, Mapping[str, Any], list[Outcome]]]:
         self.batches.append([claim.feed for claim in claims])
-        analysed = []
+        analysed: list[tuple[Claim, Mapping[str, Any], list[Outcome]]] = []
         for claim in claims:
             seen = (claim.state or {"seen": 0})["seen"]
             for frame in claim.frames:

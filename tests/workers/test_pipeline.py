@@ -31,7 +31,8 @@ def jpeg(image_bgr: ImageBGR) -> bytes:
 
 @cache
 def portrait() -> bytes:
-    return jpeg(np.ascontiguousarray(skimage.data.astronaut()[..., ::-1]))
+    rgb = skimage.data.astronaut()  # type: ignore[no-untyped-call]
+    return jpeg(np.ascontiguousarray(rgb[..., ::-1]))
 
 
 def claim(*pictures: bytes, feed: str = "cam", state: dict[str, object] | None = None) -> Claim:
