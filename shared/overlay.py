@@ -15,17 +15,17 @@ from PIL import Image, ImageDraw, ImageFont
 
 from shared.schema import Face
 
-# Told apart by the usual colour blindness too, and bright enough on any picture: an ordering of
-# lightness and hue after Okabe and Ito, and Tol. Labels of other data sets map to these words.
+# Bright enough on any picture, and chosen by search so that every two differ in hue or lightness
+# under each kind of colour blindness. Labels of other data sets map to these words.
 COLOURS = {
-    "neutral": "#b9bec9",
-    "happy": "#f2c14e",
-    "surprise": "#5cc8e8",
-    "sad": "#5b8def",
-    "anger": "#e4572e",
-    "disgust": "#58a55c",
-    "fear": "#b57edc",
-    "contempt": "#c98a5e",
+    "neutral": "#9298a4",
+    "happy": "#f3d35c",
+    "surprise": "#74e6ec",
+    "sad": "#8db2f8",
+    "anger": "#f0612b",
+    "disgust": "#c4e8a4",
+    "fear": "#b848e8",
+    "contempt": "#b9755a",
 }
 _SAME = {
     "happiness": "happy",
@@ -80,6 +80,7 @@ def draw_faces(picture: Image.Image, faces: Sequence[Face]) -> None:
 
 def _draw_box(picture: Image.Image, face: Face, stroke: int) -> None:
     x, y, width, height = face.box_xywh
+    width, height = max(width, 4 * stroke), max(height, 4 * stroke)
     radius = max(stroke, round(min(width, height) * 0.08))
     for colour, grow, thick in ((_INK, 1, stroke + 2), (colour_of(face.emotion), 0, stroke)):
         box = (x - grow, y - grow, x + width + grow, y + height + grow)

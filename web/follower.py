@@ -113,9 +113,11 @@ class Follower:
         return self._closed.is_set()
 
     def close(self) -> None:
-        """End the thread; it notices within a read."""
+        """End the thread, which takes no longer than one read."""
         self._closed.set()
         self._wanted.set()
+        if self._thread is not None:
+            self._thread.join(2.0)
 
     def _run(self) -> None:
         while not self._closed.is_set():

@@ -180,15 +180,19 @@ def _parse_host(header: str) -> tuple[str, str] | None:
 def _is_origin_of(origin: str, environ: WSGIEnvironment) -> bool:
     """Whether `origin` is this very server, by the name and port it was asked by.
 
-    The scheme may differ: a proxy that ends TLS speaks http to this server.
+    The scheme may differ: a proxy that ends TLS speaks http to this server. Some clients send the
+    header twice, which arrives with a comma between: each must be this server.
     """
-    parts = urlsplit(origin)
     host = _parse_host(environ.get("HTTP_HOST", ""))
-    theirs = _parse_host(parts.netloc)
-    if host is None or theirs is None or parts.scheme not in _DEFAULT_PORTS:
-        return False
-    default = _DEFAULT_PORTS[parts.scheme]
-    return (host[0], host[1] or default) == (theirs[0], theirs[1] or default)
+    for each in origin.split(","):
+        parts = urlsplit(each.strip())
+        theirs = _parse_host(parts.netloc)
+        if host is None or theirs is None or parts.scheme not in _DEFAULT_PORTS:
+            return False
+        default = _DEFAULT_PORTS[parts.scheme]
+        if (host[0], host[1] or default) != (theirs[0], theirs[1] or default):
+            return False
+    return True
 
 
 def _is_ip(name: str) -> bool:

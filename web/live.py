@@ -11,6 +11,7 @@ reads Redis itself and talks to its own clients.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -127,8 +128,13 @@ class Live:
         return self._skipped_before + now
 
     def close(self) -> None:
-        """End the thread."""
+        """Say good-bye to every client and end the thread."""
         self._closed.set()
+        for client in list(self._socketio.server.eio.sockets.values()):
+            with contextlib.suppress(EngineIOError):
+                client.close(wait=False)
+        if self._ticking is not None:
+            self._ticking.join(2.0)
 
     # What clients say
 

@@ -91,7 +91,7 @@ class _Client:
         repeat_at = time.monotonic() + _REPEAT_S
         while not self._follower.closed:
             with self._arrived:
-                self._arrived.wait_for(lambda: self._newest is not last, timeout=1.0)
+                self._arrived.wait_for(lambda: self._newest is not last, timeout=0.5)
                 if self._newest is not last:
                     return self._newest
             try:

@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import socket
+import sys
 import threading
 from types import FrameType
 from typing import Any
@@ -33,6 +34,8 @@ _OTHER_THREADS = 32
 _GRACE_S = 0.5
 _BACKLOG = 256
 _SILENT_CLIENT_MS = 15_000  # a client that takes nothing for so long is gone
+_MAX_UNSENT_BYTES = 64 * 1024  # else the kernel would queue seconds of MJPEG for a slow client
+_TCP_NOTSENT_LOWAT = 25  # Python has the name from 3.12 on
 
 
 def serve(settings: Settings, redis_url: str) -> None:
@@ -59,8 +62,9 @@ def _listen(settings: Settings) -> socket.socket:
         listener = socket.socket(family, socket.SOCK_STREAM)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; inherited by each connection
+            if sys.platform == "linux":  # each connection inherits these
                 listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENT_CLIENT_MS)
+                listener.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, _MAX_UNSENT_BYTES)
             listener.bind(address)
             listener.listen(_BACKLOG)
         except OSError:
@@ -133,6 +137,7 @@ class _Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def _close_all(self) -> None:
         """End what never ends by itself: sockets, streams, and clients that take nothing."""
+        close_app(self.app.wsgi())
         for conn in list(self._busy):
             with contextlib.suppress(OSError):
                 conn.sock.shutdown(socket.SHUT_RDWR)

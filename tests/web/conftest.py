@@ -37,7 +37,7 @@ class Server:
 
 
 def settings(tmp_path: Path, **values: object) -> Settings:
-    return Settings(_env_file=None, data_dir=tmp_path / "data", **values)  # type: ignore[arg-type,call-arg]
+    return Settings(_env_file=None, data_dir=tmp_path / "data", **values)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -48,39 +48,52 @@ def client(bus: Bus, tmp_path: Path) -> Iterator[FlaskClient]:
     close_app(app)
 
 
+def start(redis_url: str, data_dir: Path, **environment: str) -> Server:
+    """Start a web server as `moodline up` does, with further settings from the environment."""
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "moodline", "web", "--port", str(port)],
+        env={
+            **os.environ,
+            "REDIS_URL": redis_url,
+            "MOODLINE_DATA_DIR": str(data_dir),
+            **environment,
+        },
+        cwd=PROJECT_DIR,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    server = Server(process, port)
+    wait_until(lambda: _answers(server) or process.poll() is not None, 15)
+    assert process.poll() is None, process.stderr and process.stderr.read()
+    return server
+
+
+@pytest.fixture(scope="session")
+def server(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A web server for all tests that leave it running."""
+    server = start(redis_url, tmp_path_factory.mktemp("web"))
+    yield server
+    stop(server.process)
+
+
 @pytest.fixture
 def start_server(redis_url: str, tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Starts web servers with the settings given as environment variables."""
+    """Starts web servers for one test, with the settings given as environment variables."""
     running: list[Server] = []
 
-    def start(**environment: str) -> Server:
-        port = free_port()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "moodline", "web", "--port", str(port)],
-            env={
-                **os.environ,
-                "REDIS_URL": redis_url,
-                "MOODLINE_DATA_DIR": str(tmp_path / "data"),
-                **environment,
-            },
-            cwd=PROJECT_DIR,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        server = Server(process, port)
-        running.append(server)
-        wait_until(lambda: _answers(server) or process.poll() is not None, 15)
-        assert process.poll() is None, process.stderr and process.stderr.read()
-        return server
+    def start_one(**environment: str) -> Server:
+        running.append(start(redis_url, tmp_path / "data", **environment))
+        return running[-1]
 
-    yield start
+    yield start_one
     for server in running:
         stop(server.process)
 
 
 @pytest.fixture
-def server(start_server: Callable[..., Server], bus: Bus) -> Server:
-    """A web server on an empty Redis."""
+def own_server(start_server: Callable[..., Server], bus: Bus) -> Server:
+    """A web server that a test may end."""
     return start_server()
 
 

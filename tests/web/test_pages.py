@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import re
+
+from flask.testing import FlaskClient
+
+from shared.config import PROJECT_DIR
+
+STATIC = PROJECT_DIR / "web" / "static"
+
+
+def test_assets_are_kept_for_good_and_change_their_address_with_their_content(
+    client: FlaskClient,
+) -> None:
+    page = client.get("/")
+    assert page.headers["Cache-Control"] == "no-store"
+    address = re.search(r'"(/assets/\w+/app\.js)"', page.text)
+    assert address is not None
+    script = client.get(address[1], buffered=True)
+    assert script.status_code == 200
+    assert "javascript" in script.content_type
+    assert "immutable" in script.headers["Cache-Control"]
+    other = client.get("/assets/0123456789ab/app.js", buffered=True)
+    assert other.status_code == 200
+    assert "no-cache" in other.headers["Cache-Control"]
+    assert "immutable" not in other.headers["Cache-Control"]
+
+
+def test_nothing_outside_the_folder_is_served(client: FlaskClient) -> None:
+    for path in ("../server.py", "..%2fserver.py", "%2e%2e/server.py"):
+        assert client.get(f"/assets/x/{path}").status_code == 404
+
+
+def test_the_page_holds_no_inline_script_or_style_and_loads_nothing_from_elsewhere(
+    client: FlaskClient,
+) -> None:
+    text = client.get("/").text
+    assert not re.search(r"<script(?![^>]*\bsrc=)", text)
+    assert not re.search(r"<style|\bstyle=|\bon\w+=", text)
+    assert not re.search(r"https?://", text)
+    for module in STATIC.glob("*.js"):
+        for imported in re.findall(r'(?:from|import\() *"([^"]+)"', module.read_text()):
+            assert (STATIC / imported).is_file(), f"{module.name} imports {imported}"
+
+
+def test_every_text_that_the_page_names_exists(client: FlaskClient) -> None:
+    texts = (STATIC / "texts.js").read_text()
+    for name in re.findall(r'data-(?:text|label)="(\w+)"', client.get("/").text):
+        assert re.search(rf"^  {name}:", texts, re.MULTILINE), name
