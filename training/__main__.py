@@ -108,8 +108,9 @@ def naming_options(command: Callable[..., Any]) -> Callable[..., Any]:
               help="Epochs before them in which only the new head learns.")  # fmt: skip
 @click.option("--batch", type=click.IntRange(2), show_default="64, fewer for few pictures",
               help="Pictures a step.")  # fmt: skip
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=8e-4,
-              show_default=True, help="Its highest value; a cosine takes it to 0.")  # fmt: skip
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True),
+              show_default="8e-4 for 64 pictures a step, less in proportion for fewer",
+              help="Its highest value; a cosine takes it to 0.")  # fmt: skip
 @click.option("--balance", type=click.FloatRange(0, 1), default=0.25, show_default=True,
               help="How much more often rare classes are drawn: 0 not at all, 1 all classes "
               "equally often.")  # fmt: skip
@@ -125,7 +126,7 @@ def naming_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def train(
     data: Path, scheme: LabelScheme, votes: Path | None, cropped: bool, calibration_share: float,
     split_seed: int, run_dir: Path, weights: str, size: int, epochs: int, head_epochs: int,
-    batch: int | None, learning_rate: float, balance: float, mixup: bool, precision: str,
+    batch: int | None, learning_rate: float | None, balance: float, mixup: bool, precision: str,
     threads: int, seed: int, out: Path | None, **naming: Any,
 ) -> None:  # fmt: skip
     """Train a model, or go on with the run that --run holds.
@@ -141,11 +142,11 @@ def train(
         faces, split = load(data, scheme, votes, cropped, calibration_share, split_seed, size)
         from training.train import Settings  # noqa: PLC0415  imports Keras, slow
 
+        batch = batch or min(64, max(8, len(split.training) // 16))
         settings = Settings(
-            size=size, weights=weights, head_epochs=head_epochs, epochs=epochs,
-            batch=batch or min(64, max(8, len(split.training) // 16)),
-            learning_rate=learning_rate, balance=balance, mixup=mixup, precision=precision,
-            seed=seed,
+            size=size, weights=weights, head_epochs=head_epochs, epochs=epochs, batch=batch,
+            learning_rate=learning_rate or 8e-4 * batch / 64, balance=balance, mixup=mixup,
+            precision=precision, seed=seed,
         )  # fmt: skip
         run_with_progress(split, settings, run_dir)
         if out is not None:
