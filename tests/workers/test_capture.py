@@ -54,8 +54,10 @@ class Running:
         with contextlib.suppress(psutil.NoSuchProcess):
             for child in psutil.Process(self.process.pid).children():
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    if child.status() != psutil.STATUS_ZOMBIE:
-                        found[child.cmdline()[-1]] = child
+                    # Neither one that has ended nor one that has yet to become the feed's.
+                    words = child.cmdline()
+                    if "capture-feed" in words and child.status() != psutil.STATUS_ZOMBIE:
+                        found[words[-1]] = child
         return found
 
     def status(self, feed_id: str = "cam") -> FeedStatus:
