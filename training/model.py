@@ -133,6 +133,14 @@ def _copy_colour_weights(grey: keras.Model, size: int, weights: str | Path) -> N
         raise DataError(
             f"{source} does not hold the weights of MobileNetV2 without its top: {reason}"
         ) from e
+    except Exception as e:
+        # Keras has no narrower class for a download that failed.
+        if not str(e).startswith("URL fetch failure"):
+            raise
+        raise DataError(
+            f"Keras could not download the ImageNet weights ({e}); give --weights a file or a "
+            "model folder instead."
+        ) from e
     values = colour.get_weights()
     kernels = [i for i, v in enumerate(values) if v.ndim == 4 and v.shape[2] == 3]
     stem = kernels[0]
