@@ -75,17 +75,20 @@ $(VENDOR)/.done: web/package.json web/package-lock.json
 	@touch $@
 
 # What tests want besides Python: a browser, and stream servers to lose and find again.
+RTSP := python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly
 test-packages:
 	@missing=; \
-	command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || missing="$$missing chromium"; \
+	command -v chromium >/dev/null || missing="$$missing chromium fonts-dejavu-core"; \
 	command -v ffmpeg >/dev/null || missing="$$missing ffmpeg"; \
+	/usr/bin/python3 tests/workers/rtsp_server.py --probe >/dev/null 2>&1 || missing="$$missing $(RTSP)"; \
 	if [ -n "$$missing" ]; then \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    echo "Installing$$missing"; \
 	    apt-get update -qq; \
 	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 	  else \
-	    echo "Not installed:$$missing. Tests that need them are skipped by name; on Debian: sudo apt-get install$$missing"; \
+	    echo "Not installed:$$missing"; \
+	    echo "Tests that need them are skipped by name. On Debian: sudo apt-get install$$missing"; \
 	  fi; \
 	fi
 
