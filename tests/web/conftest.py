@@ -48,9 +48,9 @@ def client(bus: Bus, tmp_path: Path) -> Iterator[FlaskClient]:
     close_app(app)
 
 
-def start(redis_url: str, data_dir: Path, **environment: str) -> Server:
+def start(redis_url: str, data_dir: Path, port: int = 0, **environment: str) -> Server:
     """Start a web server as `moodline up` does, with further settings from the environment."""
-    port = free_port()
+    port = port or free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "moodline", "web", "--port", str(port)],
         env={
@@ -79,11 +79,11 @@ def server(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture
 def start_server(redis_url: str, tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Starts web servers for one test, with the settings given as environment variables."""
+    """Starts web servers for one test; settings are given as environment variables."""
     running: list[Server] = []
 
-    def start_one(**environment: str) -> Server:
-        running.append(start(redis_url, tmp_path / "data", **environment))
+    def start_one(port: int = 0, **environment: str) -> Server:
+        running.append(start(redis_url, tmp_path / "data", port, **environment))
         return running[-1]
 
     yield start_one

@@ -14,7 +14,7 @@ export class Tile {
   #link;
   #history = new History();
   #paints = []; // {at, delay, parts}, of the last seconds
-  #described = 0;
+  #described = -Infinity;
   #notCounted = -1; // the picture that was there already says nothing of the delay
 
   // `onRemove(feed)` is called when the user asks for this feed to go.
