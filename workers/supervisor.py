@@ -3,16 +3,19 @@
 Each child runs in a session of its own, so that Ctrl-C on the terminal reaches the supervisor
 alone, which then stops the children the other way round: the last added first. A child that dies
 is started again, at once the first time, then after growing pauses. Stopping takes `grace_s` at
-most: who has not ended by then is killed, with its own children.
+most: who has not ended by then is killed, with its own children. Where the supervisor itself is
+killed, Linux ends its children.
 
 Not here: which processes there are (the command line knows), and one machine watching another.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -98,8 +101,23 @@ class Supervisor:
 
     def _start(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            command, env=dict(self.environment), stdin=subprocess.DEVNULL, start_new_session=True
+            command,
+            env=dict(self.environment),
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=_end_with_parent,  # noqa: PLW1509 - the supervisor has one thread
         )
+
+
+# Looked up before any fork: between fork and exec nothing may be imported or loaded.
+_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG = 1
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel to send this process SIGTERM when its parent dies: see prctl(2)."""
+    if _prctl is not None:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:

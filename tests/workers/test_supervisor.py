@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from workers.supervisor import Supervisor
 
@@ -83,6 +86,27 @@ def test_a_killed_childs_own_children_do_not_stay_behind(tmp_path: Path) -> None
     os.kill(supervisor.pids()["parent"], signal.SIGKILL)
     turn_until(supervisor, lambda: not _running(grandchild))
     supervisor.stop()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of it")
+def test_children_end_when_the_supervisor_itself_is_killed() -> None:
+    code = (
+        "import sys, time\n"
+        "from workers.supervisor import Supervisor\n"
+        "supervisor = Supervisor()\n"
+        f"supervisor.add('sleeper', {SLEEP!r})\n"
+        "print(supervisor.pids()['sleeper'], flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        assert _running(child)
+        parent.kill()
+        deadline = time.monotonic() + 5
+        while _running(child):
+            assert time.monotonic() < deadline, "the child outlives its supervisor"
+            time.sleep(0.02)
 
 
 def _running(pid: int) -> bool:
