@@ -27,7 +27,7 @@ _SQUARE_IS_FRAMED = """
     0, 0, canvas.width, canvas.height);
   const at = (x, y) => data.subarray(4 * (y * width + x), 4 * (y * width + x) + 3);
   const white = ([r, g, b]) => r > 235 && g > 235 && b > 235;
-  const grey = ([r, g, b]) => Math.max(r, g, b) - Math.min(r, g, b) < 14 && r > 60 && r < 80;
+  const coloured = ([r, g, b]) => Math.max(r, g, b) - Math.min(r, g, b) >= 12;
   let [left, right, top, bottom] = [width, 0, height, 0];
   for (let y = 0; y < height; y += 2) for (let x = 0; x < width; x += 2) {
     if (!white(at(x, y))) continue;
@@ -37,8 +37,7 @@ _SQUARE_IS_FRAMED = """
   const middle = Math.round((top + bottom) / 2);
   const around = (x) => {
     for (let d = -6; d <= 6; d++) {
-      const pixel = at(x + d, middle);
-      if (pixel.length && !white(pixel) && !grey(pixel)) return true;
+      if (coloured(at(x + d, middle))) return true;
     }
     return false;
   };
