@@ -183,4 +183,4 @@ def vary(picture: GreyStack, size: int, rng: np.random.Generator) -> NDArray[np.
         top, left = int(rng.integers(0, size - eh)), int(rng.integers(0, size - ew))
         out = out.copy()
         out[top : top + eh, left : left + ew] = rng.uniform(0, 255)
-    return np.clip(out, 0, 255)
+    return np.clip(out, 0, 255).astype(np.float32)
