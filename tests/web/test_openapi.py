@@ -7,6 +7,7 @@ import jsonschema
 from flask.testing import FlaskClient
 
 from shared.bus import Bus
+from shared.config import PROJECT_DIR
 from tests import builders
 from tests.web.studio import Studio
 
@@ -60,3 +61,17 @@ def test_what_the_form_takes_is_as_described(client: FlaskClient) -> None:
     for body in wrong:
         assert not validator.is_valid(body)
         assert client.post("/api/feeds", json=body).status_code == 400
+
+
+def test_the_guide_names_every_route_and_event(client: FlaskClient) -> None:
+    guide = (PROJECT_DIR / "docs" / "API.md").read_text()
+    document = client.get("/api/openapi.json").json or {}
+    for path, item in document["paths"].items():
+        for method in item.keys() - {"parameters"}:
+            assert re.search(rf"`{method.upper()} {re.escape(path)}[?`]", guide), (method, path)
+    live = (PROJECT_DIR / "web" / "live.py").read_text()
+    events = set(re.findall(r'"(\w+)": self\._', live)) - {"connect", "disconnect"}
+    events |= set(re.findall(r'_emit\(\w+, "(\w+)"', live))
+    assert len(events) == 8
+    for event in events:
+        assert re.search(rf"^\| `{event}[ `]", guide, re.MULTILINE), event
