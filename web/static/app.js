@@ -39,7 +39,7 @@ link.addEventListener("health", ({ detail }) => {
   complain();
 });
 document.addEventListener("visibilitychange", () => {
-  if (!document.hidden) board.tiles.forEach((tile) => tile.reload());
+  if (!document.hidden) board.tiles.forEach((tile) => tile.seen());
 });
 for (const button of document.querySelectorAll(".open-add")) {
   button.addEventListener("click", () => addDialog.open());

@@ -6,7 +6,7 @@ import { Ribbon } from "./ribbon.js";
 import { percent, text } from "./texts.js";
 
 const IN_VIEW_S = 1.0;
-const KEPT_S = 12; // a face out of view keeps its place so long, so that nothing jumps
+const KEPT_S = 4; // a face out of view keeps its place so long, so that nothing jumps
 
 export class Faces {
   #list;

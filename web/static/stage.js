@@ -23,14 +23,17 @@ function decode(jpeg) {
 }
 
 const UNSEEN_PAUSE_MS = 1000;
+const NEARLY_IN_VIEW = "200px";
 const MAX_CANVAS_WIDTH = 1920;
 
 export class Stage {
   #canvas;
   #context;
   #box = { width: 0, height: 0 };
-  #inView = true;
+  inView = true;
   #next = null;
+  #held = null;
+  #passing = 0;
   #shown = null;
   #onPainted;
 
@@ -45,15 +48,43 @@ export class Stage {
       if (this.#shown) this.#paint(this.#shown);
     });
     this.sizes.observe(frame);
-    this.views = new IntersectionObserver(([entry]) => (this.#inView = entry.isIntersecting));
+    this.views = new IntersectionObserver(
+      ([entry]) => {
+        this.inView = entry.isIntersecting;
+        this.look();
+      },
+      { rootMargin: NEARLY_IN_VIEW },
+    );
     this.views.observe(frame);
   }
 
-  async show(meta, jpeg, acknowledge) {
-    if (document.hidden || !this.#inView) {
-      setTimeout(acknowledge, UNSEEN_PAUSE_MS);
+  // A picture that nobody can see waits undecoded, and is painted at once should that change.
+  show(meta, jpeg, acknowledge) {
+    if (this.#seen) {
+      this.#decode({ meta, jpeg, acknowledge });
       return;
     }
+    this.#held = { meta, jpeg, acknowledge };
+    this.#passing = setTimeout(() => {
+      this.#held = null;
+      acknowledge();
+    }, UNSEEN_PAUSE_MS);
+  }
+
+  get #seen() {
+    return this.inView && !document.hidden;
+  }
+
+  // Whether it can be seen may have changed.
+  look() {
+    if (!this.#held || !this.#seen) return;
+    clearTimeout(this.#passing);
+    const held = this.#held;
+    this.#held = null;
+    this.#decode(held);
+  }
+
+  async #decode({ meta, jpeg, acknowledge }) {
     const bitmap = await decode(jpeg);
     if (!bitmap) {
       acknowledge(); // damaged; the next one may be whole
@@ -65,6 +96,7 @@ export class Stage {
   }
 
   close() {
+    clearTimeout(this.#passing);
     this.sizes.disconnect();
     this.views.disconnect();
     this.#shown?.bitmap.close();

@@ -30,7 +30,7 @@ const english = {
   stalledHelp: "The source is open and sends no pictures. Moodline opens it again by itself.",
   endedHelp: "This source has come to its end.",
   noFaces: "No face in view",
-  faceGone: (seconds) => `out of view for ${seconds} s`,
+  faceGone: (seconds) => `away ${seconds} s`,
   secondsAgo: (seconds) => `${seconds.toFixed(0)} s ago`,
   ago: (seconds) => (seconds ? `−${seconds} s` : "now"),
   face: (track) => `Face ${track}`,

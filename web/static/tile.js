@@ -48,7 +48,13 @@ export class Tile {
     return this.#feed.id;
   }
 
-  // Fetch the last minute; also after this page was away.
+  // This page can be seen again.
+  seen() {
+    this.stage.look();
+    this.reload();
+  }
+
+  // Fetch the last minute.
   async reload() {
     const answer = await fetch(`/api/feeds/${this.id}/timeline?seconds=60`).catch(() => null);
     if (answer?.ok) this.#history.fill(await answer.json());
@@ -84,7 +90,7 @@ export class Tile {
   // Called some times a second: what moves with the clock rather than with pictures.
   tick() {
     const now = this.#link.now();
-    this.faces.update(this.#history, now);
+    if (this.stage.inView) this.faces.update(this.#history, now);
     this.#paints = this.#paints.filter(({ at }) => at > now - PAINTS_KEPT_S);
     const { delay, shown } = this.parts;
     const count = this.#paints.length;
