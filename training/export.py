@@ -21,6 +21,7 @@ import logging
 import os
 import shutil
 import warnings
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -226,7 +227,11 @@ def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _convert(final: keras.Model, size: int, training: FaceSet, folder: Path, seed: int) -> None:
-    """Write the float and the int8 LiteRT file; the int8 one sees real training faces."""
+    """Write the float and the int8 LiteRT file; the int8 one sees real training faces.
+
+    Its last layer and the softmax stay float: they cost nothing, and probabilities in steps of
+    1/256 are 0 where they should be small, which no temperature can mend.
+    """
     import tensorflow as tf  # noqa: PLC0415  the converter is TensorFlow's, whatever trained
 
     if keras.backend.backend() != "tensorflow":
@@ -251,11 +256,22 @@ def _convert(final: keras.Model, size: int, training: FaceSet, folder: Path, see
     (folder / FILES["litert"]).write_bytes(converter().convert())
     rows = np.random.default_rng([seed, 5]).permutation(len(training))[:REPRESENTATIVE_FACES]
     examples = resize_grey(training.pixels[rows], size)
+
+    def faces() -> Iterator[list[NDArray[np.float32]]]:
+        return ([face[None]] for face in examples)
+
     quantising = converter()
     quantising.optimizations = [tf.lite.Optimize.DEFAULT]
-    quantising.representative_dataset = lambda: ([face[None]] for face in examples)
-    quantising.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    (folder / FILES["litert-int8"]).write_bytes(quantising.convert())
+    quantising.representative_dataset = faces
+    # The converter leaves operations in float only where its debugger is asked to.
+    debugger = tf.lite.experimental.QuantizationDebugger(
+        converter=quantising,
+        debug_dataset=faces,
+        debug_options=tf.lite.experimental.QuantizationDebugOptions(
+            denylisted_ops=["FULLY_CONNECTED", "SOFTMAX"]
+        ),
+    )
+    (folder / FILES["litert-int8"]).write_bytes(debugger.get_nondebug_quantized_model())
 
 
 def _measure_forms(card: dict[str, Any], faces: FaceSet, folder: Path) -> None:

@@ -303,7 +303,7 @@ def _pixels(crops: Crops, card: ModelCard) -> NDArray[np.float32]:
 
 
 def _normalised(scores: Scores) -> Scores:
-    """Make rows sum to 1: an int8 softmax is off by up to half a step of 1/256 a class."""
+    """Make rows sum to 1: a user's model may be off, an int8 softmax by half a step."""
     scores /= scores.sum(axis=1, keepdims=True)
     return scores
 
