@@ -21,6 +21,7 @@ import structlog
 from engineio.exceptions import EngineIOError
 from flask import request
 from flask_socketio import SocketIO
+from socketio.packet import Packet
 
 from shared.bus import Bus
 from shared.errors import BusError, MoodlineError
@@ -95,6 +96,7 @@ class Live:
 
     def __init__(self, socketio: SocketIO, bus: Bus, follower: Follower) -> None:
         self._socketio = socketio
+        _keep_events_whole(socketio)
         self._bus = bus
         self._follower = follower
         self._lock = threading.Lock()
@@ -279,6 +281,28 @@ class Live:
 
 def _status(problems: list[dict[str, str]]) -> dict[str, object]:
     return {"ok": not problems, "problems": problems}
+
+
+def _keep_events_whole(socketio: SocketIO) -> None:
+    """Let no thread come between the packets of one event.
+
+    A picture follows its event as a packet of its own, and the library sends the two without a
+    lock, while answers and other feeds' frames come from other threads.
+    """
+    server, lock = socketio.server, threading.RLock()
+
+    def send_packet(client: str, packet: Packet) -> None:
+        encoded = packet.encode()
+        with lock:
+            for part in encoded if isinstance(encoded, list) else [encoded]:
+                server.eio.send(client, part)
+
+    def send_engine_packet(client: str, packet: object) -> None:
+        with lock:
+            server.eio.send_packet(client, packet)
+
+    server._send_packet = send_packet
+    server._send_eio_packet = send_engine_packet
 
 
 def _sid() -> str:

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import socketio
+from flask.testing import FlaskClient
 from PIL import Image
 from socketio.exceptions import ConnectionError as Refused
+from socketio.packet import EVENT, Packet
 
 from shared.bus import Bus
 from tests import builders
@@ -218,6 +220,30 @@ def test_an_emptied_redis_takes_no_feed_away_until_its_list_is_restored(
         wait_until(lambda: len(viewer.frames) > seen + 3)
         assert viewer.events["feed_removed"] == []
         assert all(rows for rows in viewer.events["feeds"])
+
+
+def test_no_thread_comes_between_the_packets_of_an_event(client: FlaskClient) -> None:
+    server = client.application.extensions["socketio"].server
+    sent: list[str | bytes] = []
+
+    def slow_send(_client: str, part: str | bytes) -> None:
+        sent.append(part)
+        time.sleep(0.001)
+
+    def talk() -> None:
+        for i in range(20):
+            binary = Packet(EVENT, ["frame", {}, b"jpeg"], id=i)
+            server._send_packet("client", binary)
+            server._send_packet("client", Packet(EVENT, ["status", {}]))
+
+    server.eio.send = slow_send
+    threads = [threading.Thread(target=talk) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for part, following in itertools.pairwise(sent):
+        assert (following == b"jpeg") == str(part).startswith("51-")
 
 
 def test_the_servers_clock_can_be_asked(view: Callable[..., Viewer]) -> None:
