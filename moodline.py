@@ -367,6 +367,49 @@ def health(role: str) -> None:
             raise BusError(f"No worker on {here} has reported lately: see its log.")
 
 
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write each picture with boxes and labels into this folder.",
+)
+def image(files: tuple[Path, ...], as_json: bool, out: Path | None) -> None:
+    """Judge the faces in still pictures."""
+    from workers import stills
+    from workers.pipeline import load_pipeline
+
+    pipeline = load_pipeline(config.load(), search_width=stills.SEARCH_WIDTH)
+    rows, failed = [], False
+    for path in files:
+        try:
+            picture = stills.read_picture(path)
+            faces = stills.find_faces(pipeline, picture)
+            if out is not None:
+                stills.save_labelled(picture, faces, out / f"{path.stem}-labelled.jpg")
+        except MoodlineError as error:  # the other files still get their turn
+            click.echo(f"moodline: {error}", err=True)
+            failed = True
+            continue
+        rows.append(
+            {
+                "file": str(path),
+                "width": picture.width,
+                "height": picture.height,
+                "faces": [face.to_dict() for face in faces],
+            }
+        )
+        if not as_json:
+            click.echo(f"{path}: {len(faces) or 'no'} face{'' if len(faces) == 1 else 's'}")
+            for face in faces:
+                click.echo(f"  {face.track}  {face.emotion} {face.confidence:.0%}")
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    if failed:
+        sys.exit(1)
+
+
 @main.group()
 def feeds() -> None:
     """List, add and remove feeds."""

@@ -119,6 +119,17 @@ class Pipeline:
             analysed.append((claim, trackers[claim.feed].state(), rows))
         return analysed
 
+    def judge_still(self, image_bgr: ImageBGR) -> list[Face]:
+        """Find and judge the faces of one picture, without past: numbered from left to right."""
+        found = sorted(self._detector.detect(image_bgr), key=lambda face: face.box_xywh[0])
+        size_hw = self._classifier.card.input_size_hw
+        crops = [crop_face(image_bgr, face, size_hw) for face in found]
+        rows = self._classifier.predict(_stack(crops, size_hw))
+        return [
+            face_of(number, face.box_xywh, scores, self.labels)
+            for number, (face, scores) in enumerate(zip(found, rows, strict=True), 1)
+        ]
+
     def _look(self, frame: Frame, tracker: Tracker) -> _Seen | None:
         """Decode a frame, find and number its faces, and cut them out."""
         started = time.perf_counter()
@@ -194,14 +205,18 @@ def decode_jpeg(jpeg: bytes) -> ImageBGR | None:
     return None if image is None else np.asarray(image, np.uint8)
 
 
-def load_pipeline(settings: Settings) -> Pipeline:
-    """Load and warm detector and classifier; raises ModelError with the remedy."""
+def load_pipeline(settings: Settings, *, search_width: int | None = None) -> Pipeline:
+    """Load and warm detector and classifier; raises ModelError with the remedy.
+
+    `search_width` is the width in pixels at which faces are searched; the detector's own for video.
+    """
     with _silent_native_libraries():
         pipeline = Pipeline(
             load_detector(
                 "yunet" if settings.yunet_model else "mtcnn",
                 models_dir=PROJECT_DIR / "models",
                 yunet_path=settings.yunet_model,
+                max_width=search_width,
                 threads=settings.threads,
             ),
             load_classifier(settings.model, settings.backend, settings.threads),
