@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import io
 import itertools
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +16,10 @@ from PIL import Image
 from socketio.exceptions import ConnectionError as Refused
 from socketio.packet import EVENT, Packet
 
+from shared import redis_server
 from shared.bus import Bus
 from tests import builders
-from tests.web.conftest import Server, wait_until
+from tests.web.conftest import Server, start, stop, wait_until
 from tests.web.studio import HEIGHT, WIDTH, Studio, square_at
 from web.live import Slot
 
@@ -244,6 +247,41 @@ def test_no_thread_comes_between_the_packets_of_an_event(client: FlaskClient) ->
         thread.join()
     for part, following in itertools.pairwise(sent):
         assert (following == b"jpeg") == str(part).startswith("51-")
+
+
+def test_a_redis_that_dies_is_told_and_followed_again_when_it_is_back(tmp_path: Path) -> None:
+    data_dir = tmp_path / "redis"
+    data_dir.mkdir()
+    url = redis_server.url(data_dir)
+    bus = Bus(url)
+
+    def begin() -> subprocess.Popen[bytes]:
+        redis = subprocess.Popen(redis_server.command(data_dir))
+        redis_server.wait_until_up(url)
+        return redis
+
+    redis = begin()
+    server = start(url, tmp_path / "data")
+    studio = Studio(bus, [builders.feed()])
+    studio.turn()
+    viewer = Viewer(server.url)
+    viewer.socket.call("watch_feeds")
+    viewer.watch("cam")
+    wait_until(lambda: viewer.frames)
+    redis.kill()
+    redis.wait()
+    wait_until(lambda: viewer.events["status"] and not viewer.events["status"][-1]["ok"])
+    assert viewer.events["status"][-1]["problems"][0]["part"] == "redis"
+    redis = begin()
+    with Studio(bus, [builders.feed()]):
+        wait_until(lambda: viewer.events["status"][-1]["ok"])
+        wait_until(lambda: len(viewer.frames) > 5)
+    assert viewer.events["feed_removed"] == []
+    viewer.close()
+    stop(server.process)
+    bus.close()
+    redis.terminate()
+    redis.wait()
 
 
 def test_the_servers_clock_can_be_asked(view: Callable[..., Viewer]) -> None:
