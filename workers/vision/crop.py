@@ -3,11 +3,15 @@
 Serving, the evaluation on photographs and the demo all use this one function, so that the
 classifier meets the same framing everywhere.
 
-The framing is FER2013's, and it was measured: on 2,035 FER2013 pictures, enlarged and put in a
-wider border, MtcnnDetector finds (medians) the middle between eyes and mouth at 0.50, 0.585 of the
-picture's width and height; the distance of the eyes and the distance from the eyes to the mouth
+The framing is FER2013's, and it was measured: on 1,972 of 2,500 FER2013 pictures, enlarged and put
+in a wider border, MtcnnDetector finds (medians) the middle between eyes and mouth at 0.50, 0.585 of
+the picture's width and height; the distance of the eyes and the distance from the eyes to the mouth
 make a right triangle with a longest side of 0.544 pictures (half of them within 0.05 of it); and
 the picture's side is 0.95 of the box's longer side, around the box's middle, (0.50, 0.50).
+The crop is 0.94 of that, because the pictures in which no face was found are the tightest ones. On
+596 labelled photographs sides of 0.85 to 0.95 of the median gave the classifier the best
+likelihood (mean negative logarithm 1.54 to 1.56, against 1.57 at 1 and 1.62 at 1.05), and box and
+landmarks together a better one (1.57) than the box (1.63) or the landmarks (1.62) alone.
 """
 
 from math import ceil, hypot
@@ -18,9 +22,10 @@ import numpy as np
 from workers.vision.detector import Detection, ImageBGR
 
 # FER2013's framing, as measured above.
-_SIDE_OF_BOX = 0.95
-_SIDE_OF_DIAGONAL = 1 / 0.544
-_MIDDLE_BELOW_CENTRE = 0.585 - 0.5
+_TIGHTER = 0.94
+_SIDE_OF_BOX = 0.95 * _TIGHTER
+_SIDE_OF_DIAGONAL = _TIGHTER / 0.544
+_MIDDLE_BELOW_CENTRE = (0.585 - 0.5) / _TIGHTER
 
 
 def crop_face(image_bgr: ImageBGR, face: Detection, size_hw: tuple[int, int]) -> ImageBGR:

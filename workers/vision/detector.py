@@ -36,6 +36,7 @@ ImageBGR = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 BoxXYWH = tuple[float, float, float, float]
 
+_GREY = (127, 127, 127)  # what lies beyond the picture: nothing, to networks scaled to -1..1
 YUNET_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 
 
@@ -161,7 +162,7 @@ class MtcnnDetector:
         boxes, scores, _ = self._refine(self._rnet, 24, mips, boxes)
         sure = scores > 0.3  # lower than the paper's 0.7: the mirror, below, makes up for it
         boxes, scores = boxes[sure], scores[sure]
-        boxes = boxes[_suppress(boxes, scores, 0.7)[: self._MAX_FACES]]
+        boxes = boxes[_suppress(boxes, scores, 0.5)[: self._MAX_FACES]]
         if not len(boxes):
             return []
         boxes, scores, points = self._refine(self._onet, 48, mips, boxes)
@@ -199,16 +200,23 @@ class MtcnnDetector:
         height, width = mips[0].shape[:2]
         scale = _search_scale(mips[0], self._max_width) * 12 / self._min_face_px
         all_boxes, all_logits = [], []
-        while min(height, width) * scale >= 12:
+        # The smallest levels get a margin of half a window: for faces that fill the picture, or
+        # that its edge cuts.
+        while min(height, width) * scale >= 8:
             size_wh = (round(width * scale), round(height * scale))
             # From the halving that is just larger: nothing is skipped, and it costs little.
             mip = mips[min(int(-np.log2(min(scale, 1.0))), len(mips) - 1)]
             level = cv2.resize(mip, size_wh, interpolation=cv2.INTER_LINEAR)
+            margin = 6 if min(size_wh) < 48 else 0
+            if margin:
+                level = cv2.copyMakeBorder(
+                    level, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=_GREY
+                )
             grid = self._pnet(level[None].astype(np.float32))[0]
             rows, columns = np.nonzero(grid[..., 4] > _logit(0.6))
             if len(rows):
                 cells = grid[rows, columns]
-                corners = 2.0 * np.stack([columns, rows, columns, rows], axis=1) + 1
+                corners = 2.0 * np.stack([columns, rows, columns, rows], axis=1) + 1 - margin
                 corners[:, 2:] += 12
                 stretch = np.array([width / size_wh[0], height / size_wh[1]] * 2)
                 boxes = ((corners + cells[:, :4] * 12) * stretch).astype(np.float32)
@@ -219,7 +227,7 @@ class MtcnnDetector:
         if not all_boxes:
             return np.empty((0, 4), np.float32)
         boxes = np.concatenate(all_boxes)
-        return boxes[_suppress(boxes, np.concatenate(all_logits), 0.7)[: self._MAX_PROPOSALS]]
+        return boxes[_suppress(boxes, np.concatenate(all_logits), 0.5)[: self._MAX_PROPOSALS]]
 
     @staticmethod
     def _refine(
@@ -410,7 +418,7 @@ def _patch(mips: list[ImageBGR], corner_xy: Floats, length: float, side: int) ->
         (side, side),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_CONSTANT,
-        borderValue=(127, 127, 127),
+        borderValue=_GREY,
     )
 
 

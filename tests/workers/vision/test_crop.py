@@ -9,14 +9,16 @@ import pytest
 from workers.vision.crop import crop_face, framing
 from workers.vision.detector import Detection, ImageBGR, MtcnnDetector
 
-# Eyes, nose and mouth corners of a face framed as the median FER2013 picture, for a side of 1.
-EYES_AND_MOUTH = ((0.315, 0.387), (0.685, 0.387), (0.5, 0.6), (0.347, 0.783), (0.653, 0.783))
+# Eyes, nose and mouth corners of a face framed as the median FER2013 picture, for a side of 1, and
+# then as the crop frames it, 0.94 of that.
+MEDIAN = ((0.315, 0.387), (0.685, 0.387), (0.5, 0.6), (0.347, 0.783), (0.653, 0.783))
+EYES_AND_MOUTH = tuple(((x - 0.5) / 0.94 + 0.5, (y - 0.5) / 0.94 + 0.5) for x, y in MEDIAN)
 SIDE = 100.0
 
 
 def fer_like(x: float = 50, y: float = 40, *, landmarks: bool = True) -> Detection:
     """A face that fills the square of 100 pixels at x, y as FER2013's faces fill their picture."""
-    height = SIDE / 0.95
+    height = SIDE / 0.95 / 0.94
     box = (x + SIDE / 2 - 40, y + SIDE / 2 - height / 2, 80.0, height)
     points = tuple((x + SIDE * px, y + SIDE * py) for px, py in EYES_AND_MOUTH)
     return Detection(box, 1.0, points if landmarks else ())

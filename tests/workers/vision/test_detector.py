@@ -144,6 +144,13 @@ class TestMtcnn:
                 points = np.array([face["keypoints"][name] for name in names])
                 assert np.abs(points - np.array(twin.landmarks_xy)).max() < 0.05 * face["box"][2]
 
+    def test_a_face_larger_than_the_picture_is_found(
+        self, mtcnn: MtcnnDetector, portrait: ImageBGR
+    ) -> None:
+        close = cv2.resize(portrait[90:150, 184:263], (632, 480), interpolation=cv2.INTER_CUBIC)
+        (face,) = mtcnn.detect(np.asarray(close, np.uint8))
+        assert face.box_xywh[3] == pytest.approx(480, abs=10)
+
     def test_memory_does_not_grow_with_the_number_of_sizes(self, mtcnn: MtcnnDetector) -> None:
         for width in range(200, 240):
             mtcnn.detect(np.zeros((160, width, 3), np.uint8))
