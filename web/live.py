@@ -174,6 +174,10 @@ class Live:
         except MoodlineError as error:
             self._drop(sid, feed)
             return {"ok": False, "error": str(error)}
+        with self._lock:
+            wanted = self._viewers.get(feed, {}).get(sid) is viewer
+        if not wanted:  # gone, or watched once more, while this was under way
+            self._follower.remove(feed, viewer.take)
         return {"ok": True}
 
     def _unwatch(self, body: object = None) -> dict[str, object]:

@@ -34,12 +34,13 @@ export class Tile {
       shown: find(".shown"),
       analysed: find(".analysed"),
       dropped: find(".dropped"),
+      faces: find(".faces"),
       remove: find(".remove"),
     };
     this.element.dataset.feed = feed.id;
     this.parts.remove.addEventListener("click", () => onRemove(this.#feed));
     this.stage = new Stage(this.parts.canvas, (meta) => this.#painted(meta));
-    this.faces = new Faces(find(".faces"), find(".no-faces"));
+    this.faces = new Faces(this.parts.faces, find(".no-faces"));
     this.describe(feed);
     this.reload();
   }
@@ -76,9 +77,9 @@ export class Tile {
     demo.title = text.demoTagTitle;
     state.dataset.state = feed.status;
     setText(state.lastElementChild, text.states[feed.status] ?? feed.status);
+    this.parts.faces.setAttribute("aria-label", text.facesOf(feed.name));
     remove.setAttribute("aria-label", text.remove(feed.name));
     remove.title = text.remove(feed.name);
-    this.parts.canvas.dataset.name = feed.name;
     setText(analysed.lastElementChild, text.perSecond(feed.fps_analysed.toFixed(0)));
     analysed.title = text.analysedTitle(feed.fps_in.toFixed(0));
     setText(dropped.lastElementChild, compact(feed.dropped));
