@@ -130,7 +130,7 @@ class MtcnnDetector:
 
     # Proposals past these counts are dropped, the weakest first, so that no picture (noise, a
     # crowd printed on a wall) can take more than a bounded time.
-    _MAX_PROPOSALS_A_LEVEL = 200
+    _MAX_WINDOWS = 600
     _MAX_PROPOSALS = 128
     _MAX_FACES = 48
 
@@ -219,15 +219,15 @@ class MtcnnDetector:
                 corners = 2.0 * np.stack([columns, rows, columns, rows], axis=1) + 1 - margin
                 corners[:, 2:] += 12
                 stretch = np.array([width / size_wh[0], height / size_wh[1]] * 2)
-                boxes = ((corners + cells[:, :4] * 12) * stretch).astype(np.float32)
-                keep = _suppress(boxes, cells[:, 4], 0.5, at_most=self._MAX_PROPOSALS_A_LEVEL)
-                all_boxes.append(boxes[keep])
-                all_logits.append(cells[keep, 4])
+                all_boxes.append(((corners + cells[:, :4] * 12) * stretch).astype(np.float32))
+                all_logits.append(cells[:, 4])
             scale *= 0.709
         if not all_boxes:
             return np.empty((0, 4), np.float32)
-        boxes = np.concatenate(all_boxes)
-        return boxes[_suppress(boxes, np.concatenate(all_logits), 0.5)[: self._MAX_PROPOSALS]]
+        boxes, logits = np.concatenate(all_boxes), np.concatenate(all_logits)
+        strongest = np.argsort(-logits, kind="stable")[: self._MAX_WINDOWS]
+        boxes, logits = boxes[strongest], logits[strongest]
+        return boxes[_suppress(boxes, logits, 0.5)[: self._MAX_PROPOSALS]]
 
     @staticmethod
     def _refine(
@@ -438,14 +438,13 @@ def _suppress(
     threshold: float,
     *,
     of_smaller: bool = False,
-    at_most: int = 1024,
 ) -> NDArray[np.intp]:
     """Return the indices of boxes that no surer kept box covers, the surest first.
 
     Overlap is intersection over union, or over the smaller box, which also removes a box within
     another.
     """
-    order = np.argsort(-scores, kind="stable")[:at_most]
+    order = np.argsort(-scores, kind="stable")
     x1, y1, x2, y2 = boxes[order].T
     areas = (x2 - x1) * (y2 - y1)
     across = np.minimum(x2[:, None], x2) - np.maximum(x1[:, None], x1)
