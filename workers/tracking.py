@@ -43,7 +43,7 @@ _COAST_S = 0.4  # a hidden face goes on for about this long at its last speed
 _MAX_TRACKS = 64
 _STATE_VERSION = 1
 
-# A face starts to be shown at once at this score (95 of 100 real faces on six clips), or when
+# A face starts to be shown at once at this score (91 of 100 real faces on four clips), or when
 # several sightings add up: the square lets three of 0.9 in, but not the backs of heads that the
 # detector takes for faces with 0.85 to 0.88, a few frames in a row.
 _SURE, _UNSURE = 0.95, 0.8
