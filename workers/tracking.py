@@ -41,6 +41,7 @@ _SECOND_LOOKS = 4  # at most, in one frame
 _SPEED_MEMORY_S = 0.15  # time constant of the speed's smoothing
 _COAST_S = 0.4  # a hidden face goes on for about this long at its last speed
 _MAX_TRACKS = 64
+_CUT_WITHIN_S = 0.3
 _STATE_VERSION = 1
 
 # A face starts to be shown at once at this score (91 of 100 real faces on four clips), or when
@@ -51,6 +52,10 @@ _SURE, _UNSURE = 0.95, 0.8
 # Colours of the same person within 2.5 s lie up to 13 apart (95 of 100 pairs), those of different
 # people 10 to 50: so colours alone decide nothing, but they break the ties when people cross.
 _COLOURS_APART = 25.0
+# After a cut (a looped clip, another camera) there is nothing but colours: then they must be close,
+# and the face about as large as a cut between two moments of one scene makes it.
+_SAME_COLOURS = 13.0
+_CUT_GROWTH = 1.2  # natural logarithm: 3.3 times as large or as small
 # Parts whose colours are compared, as shares of the face's box: left, right, top, bottom.
 _PARTS = (
     (0.1, 0.9, -0.3, 0.05),  # hair
@@ -113,6 +118,11 @@ class _Track:
             self.speed_x, self.speed_y = round(self.speed_x, 1), round(self.speed_y, 1)
         if not crowded:
             self.colours = _blend(self.colours, colours)
+
+    def jump(self, box_xywh: BoxXYWH) -> None:
+        """Be elsewhere from one frame to the next without having moved there."""
+        self._place(self.seen_at, box_xywh)
+        self.speed_x = self.speed_y = 0.0
 
     def _place(self, t: float, box_xywh: BoxXYWH) -> None:
         x, y, width, height = box_xywh
@@ -192,6 +202,8 @@ class Tracker:
             for row, column in _cheapest_pairs(costs)
             if costs[row, column] < _IMPOSSIBLE
         }
+        if self._is_cut(list(owners.values()), t):
+            owners |= self._after_cut(faces, colours)
         shown = []
         for index, (face, look) in enumerate(zip(faces, colours, strict=True)):
             crowded = any(
@@ -232,6 +244,33 @@ class Tracker:
         kept = np.round(smoothed, 4).astype(np.float32)
         self._smoothed[track] = (round(t, 3), kept)
         return np.asarray(kept / kept.sum(), np.float32)
+
+    def _is_cut(self, found: Sequence[_Track], t: float) -> bool:
+        """Whether everybody who was shown a moment ago is gone from their places at once."""
+        shown = [
+            track for track in self._tracks if track.number and t - track.seen_at <= _CUT_WITHIN_S
+        ]
+        return bool(shown) and not any(track.number for track in found)
+
+    def _after_cut(
+        self, faces: Sequence[Detection], colours: Sequence[Colours]
+    ) -> dict[int, _Track]:
+        """Find people again by their colours alone, wherever they are now."""
+        tracks = [track for track in self._tracks if track.number]
+        costs = np.full((len(tracks), len(faces)), _IMPOSSIBLE)
+        for row, track in enumerate(tracks):
+            for column, (face, look) in enumerate(zip(faces, colours, strict=True)):
+                apart = _apart(track.colours, look)
+                face_size = math.sqrt(face.box_xywh[2] * face.box_xywh[3])
+                growth = abs(math.log(face_size / math.sqrt(track.width * track.height)))
+                if apart is not None and apart <= _SAME_COLOURS and growth <= _CUT_GROWTH:
+                    costs[row, column] = apart
+        again = {}
+        for row, column in _cheapest_pairs(costs):
+            if costs[row, column] < _IMPOSSIBLE:
+                tracks[row].jump(faces[column].box_xywh)
+                again[column] = tracks[row]
+        return again
 
     def _forget(self, t: float) -> None:
         if t < self._t:

@@ -105,6 +105,25 @@ class TestNumbers:
         rows = tracker.update([face(104), face(146)], START + 2.5, [BLUE, RED])
         assert numbers(rows) == [2, 1]
 
+    def test_after_a_cut_people_are_found_again_by_their_colours(self) -> None:
+        tracker = Tracker()
+        tracker.update([face(100), face(400)], START, [RED, BLUE])
+        after = tracker.update([face(520, 300), face(250, 300)], START + 1 / FPS, [RED, BLUE])
+        assert numbers(after) == [1, 2]
+        still = tracker.update([face(520, 300), face(250, 300)], START + 2 / FPS, [RED, BLUE])
+        assert numbers(still) == [1, 2]
+
+    def test_after_a_cut_somebody_of_other_colours_is_somebody_else(self) -> None:
+        tracker = Tracker()
+        tracker.update([face(100)], START, [RED])
+        assert numbers(tracker.update([face(520, 300)], START + 1 / FPS, [BLUE])) == [2]
+
+    def test_who_appears_elsewhere_while_another_stays_is_somebody_else(self) -> None:
+        tracker = Tracker()
+        tracker.update([face(100), face(400)], START, [RED, BLUE])
+        after = tracker.update([face(400), face(250, 300)], START + 1 / FPS, [BLUE, RED])
+        assert numbers(after) == [2, 3]
+
     def test_somebody_in_other_clothes_at_the_same_place_is_somebody_else(self) -> None:
         tracker = Tracker()
         tracker.update([face(100)], START, [RED])
@@ -370,3 +389,15 @@ class TestPictures:
         whole = orders.most_common(1)[0][0]
         for order in orders:
             assert list(order) == [number for number in whole if number in order]
+
+    def test_a_looped_clip_does_not_bring_new_people(
+        self, mtcnn: MtcnnDetector, frames_of: FramesOf
+    ) -> None:
+        tracker = Tracker()
+        pictures = [image for _, image in frames_of("three-people.mp4")]
+        seen = {
+            item.track
+            for k, image in enumerate(pictures * 2)
+            for item in tracker.follow(mtcnn, image, START + k / 12.5)
+        }
+        assert seen == {1, 2, 3}
