@@ -713,7 +713,9 @@ def _status(
     return FeedStatus(
         state=FeedState(capture[b"state"].decode()) if capture else FeedState.STARTING,
         error=(
-            capture[b"error"].decode() if capture else "No capture process serves this feed yet."
+            capture[b"error"].decode()
+            if capture
+            else "No capture process serves this feed: run `moodline up` or `moodline capture`."
         ),
         fps_in=float(capture.get(b"fps_in", 0.0)),
         reconnects=int(capture.get(b"reconnects", 0)),
