@@ -75,7 +75,7 @@ def naming_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--version", default="1", show_default=True, help="The model's version."
             ),
             click.option(
-                "--adjust", type=click.FloatRange(0, 1), default=0.3, show_default=True,
+                "--adjust", type=click.FloatRange(0, 1), default=0.1, show_default=True,
                 help="Logit adjustment: how much of the rare classes' handicap is taken away.",
             ),
             click.option(
