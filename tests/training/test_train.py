@@ -114,7 +114,7 @@ def test_a_network_learns_what_can_be_learned(tmp_path: Path) -> None:
     from tests.training.test_evaluate import SHIPPED  # noqa: PLC0415
 
     split = clean_split(face_set(90, public=0), calibration_share=0.3, seed=1)
-    settings = replace(TINY, weights=str(SHIPPED), epochs=14, size=64, mixup=False)
+    settings = replace(TINY, weights=str(SHIPPED), epochs=9, size=64, mixup=False)
     train(split, settings, tmp_path / "run")
     log = read_log(tmp_path / "run")
     assert log[-1].accuracy > 0.9
