@@ -10,7 +10,7 @@ FROM python:3.11-slim AS app
 RUN apt-get update && apt-get install -y --no-install-recommends make && rm -rf /var/lib/apt/lists/* \
     && useradd --create-home --uid 10001 moodline
 WORKDIR /app
-COPY Makefile pyproject.toml README.md LICENSE moodline.py ./
+COPY Makefile pyproject.toml README.md LICENSE moodline.py bench.py ./
 COPY requirements/ requirements/
 COPY shared/ shared/
 COPY workers/ workers/

@@ -150,27 +150,42 @@ class _up:  # noqa: N801 - reads as the command that it runs
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         self.address = f"http://127.0.0.1:{port}"
-        environment = {name: v for name, v in os.environ.items() if name != "REDIS_URL"}
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "moodline", "up", "--no-browser"),
                 *("--port", str(port), "--data-dir", str(folder), "--workers", str(workers)),
                 *("--source", str(DEMO_CLIP)),
             ],
-            env={**environment, "MOODLINE_FPS": str(fps)},
+            # Set to nothing rather than left out: a `.env` would fill them in again.
+            env={
+                **os.environ,
+                "REDIS_URL": "",
+                "MOODLINE_PASSWORD": "",
+                "MOODLINE_HOST": "127.0.0.1",
+                "MOODLINE_FPS": str(fps),
+            },
             stdout=subprocess.DEVNULL,
             start_new_session=True,
         )
 
     def __enter__(self) -> _up:
-        self._wait(lambda: self._get("/api/feeds"), "come up")
-        for feed in self._get("/api/feeds"):  # the source that kept `up` from looking for a webcam
+        try:
+            self._wait(lambda: self._get("/api/feeds"), "come up")
+            # The source that kept `up` from looking for a webcam, in a Redis of its own.
+            (feed,) = self._get("/api/feeds")
             requests.delete(f"{self.address}/api/feeds/{feed['id']}", timeout=10)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         self._process.send_signal(signal.SIGINT)
-        self._process.wait(15)
+        try:
+            self._process.wait(15)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     def add_feed(self, source: str, name: str) -> None:
         answer = requests.post(

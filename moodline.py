@@ -25,6 +25,7 @@ import click
 import redis
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from shared import config, log, redis_server
 from shared.bus import Bus, connect
@@ -89,7 +90,14 @@ def up(
     settings.require_safe_web()
     wanted = [Source.parse(text) for text in sources]
     _require_model(settings)
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        (settings.data_dir / "up.lock").touch()
+    except OSError as error:
+        raise ConfigError(
+            f"The data folder {settings.data_dir} cannot be written ({error.strerror}): "
+            "give another --data-dir."
+        ) from error
     with _only_one(settings):
         _require_free_port(settings)
         _run_all(settings, wanted, open_browser=not no_browser)
@@ -107,6 +115,7 @@ def _run_all(settings: Settings, wanted: Sequence[Source], *, open_browser: bool
         signal.signal(number, stop)
     own_redis = settings.redis_url is None
     url = _redis_url(settings)
+    added: list[str] = []
     supervisor = Supervisor({**os.environ, "REDIS_URL": url, "PYTHONUNBUFFERED": "1"})
     try:
         if own_redis:
@@ -115,7 +124,7 @@ def _run_all(settings: Settings, wanted: Sequence[Source], *, open_browser: bool
             redis_server.wait_until_up(url)
         else:
             _require_redis(url)
-        _register(settings, url, wanted)
+        added += _register(settings, url, wanted)
         for role in ("capture", "web", *(f"worker {i + 1}" for i in range(settings.workers))):
             supervisor.add(role, _part(role.split()[0]))
         address = f"http://{_reachable_host(settings.host)}:{settings.port}"
@@ -127,6 +136,8 @@ def _run_all(settings: Settings, wanted: Sequence[Source], *, open_browser: bool
                 _open_browser(address)
         supervisor.run(lambda: bool(stop_signals))
     finally:
+        if not own_redis:  # which goes on without this run, whose feeds end with it
+            _unregister(url, added)
         supervisor.stop(_STOP_GRACE_S, last=["redis"])
         if own_redis:
             redis_server.socket_path(settings.data_dir).unlink(missing_ok=True)
@@ -208,8 +219,8 @@ def _end_leftover_redis(url: str) -> None:
     client.close()
 
 
-def _register(settings: Settings, url: str, wanted: Sequence[Source]) -> None:
-    """Restore the feeds of last time and add those of this command line."""
+def _register(settings: Settings, url: str, wanted: Sequence[Source]) -> list[str]:
+    """Restore the feeds of last time and add those of this command line; return their ids."""
     from workers.capture import FeedsFile
 
     bus = Bus(url)
@@ -218,14 +229,24 @@ def _register(settings: Settings, url: str, wanted: Sequence[Source]) -> None:
         known = {feed.source.text for feed in bus.feeds()}
         if not wanted and not known:
             wanted = [Source.parse("0" if _has_webcam() else "demo")]
-        for source in wanted:
-            if source.text not in known:
-                bus.put_feed(
-                    Feed.new(source, fps=settings.fps, width=settings.width, transient=True)
-                )
-                known.add(source.text)
+        added = [
+            Feed.new(source, fps=settings.fps, width=settings.width, transient=True)
+            for source in wanted
+            if source.text not in known
+        ]
+        for feed in added:
+            bus.put_feed(feed)
+        return [feed.id for feed in added]
     finally:
         bus.close()
+
+
+def _unregister(url: str, feed_ids: Sequence[str]) -> None:
+    bus = Bus(url)
+    for feed_id in feed_ids:
+        with contextlib.suppress(BusError, NotFound):
+            bus.remove_feed(feed_id)
+    bus.close()
 
 
 def _has_webcam() -> bool:
@@ -444,7 +465,7 @@ def feeds_list(as_json: bool) -> None:
     for column in ("id", "name", "source", "status", "in/s", "analysed/s", "dropped", "error"):
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
+        table.add_row(*(Text(str(value)) for value in row.values()))
     console.print(table if rows else "No feeds. Add one with `moodline feeds add SOURCE`.")
 
 

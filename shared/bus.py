@@ -28,7 +28,7 @@ import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from shared.errors import BusError, InvalidRecord, LeaseLost, NotFound
+from shared.errors import BusError, InvalidRecord, LeaseLost, NotFound, SourceError
 from shared.schema import (
     CaptureReport,
     Drop,
@@ -40,10 +40,11 @@ from shared.schema import (
     TimelinePoint,
     WorkerReport,
 )
-from shared.source import mask_address
+from shared.source import escape_credentials, mask_address
 
 LEASE_S = 1.2  # a killed worker's feeds wait this long; renewed at every third of it
 MAX_RESULTS = 64  # results a feed keeps for the page: some four seconds at 15 frames/s
+PICTURES_TTL_S = 10.0  # of a feed whose camera sends nothing more, pictures go after this
 FRAMES_KEPT_S = 2.0  # frames a feed keeps: four times the default staleness budget
 CAPTURE_TTL_S = 5.0  # a feed whose capture process said nothing for so long has none
 WORKER_TTL_S = 8.0
@@ -52,7 +53,7 @@ OWNER_TTL_S = 2.5  # after a capture process was killed, its feeds wait this lon
 _RECENT = 240  # latencies kept a feed, for percentiles and frames/s
 _ASIDE = 20  # reasons kept a feed for frames that could not be analysed
 _DRAIN_WAIT_MS = 40  # a feed that waits longer asks for one more worker
-_DRAIN_QUEUED_MS = 3000  # how long a queued drain job counts as on its way
+_DRAIN_QUEUED_MS = 1500  # how long a queued drain job counts as on its way
 
 _PREFIX = "moodline:"
 
@@ -83,6 +84,7 @@ if seq <= after_seq then
 end
 local id = redis.call('XADD', key..':frames', 'MAXLEN', cap, '*',
   'seq', seq, 'at', ARGV[4], 'jpeg', ARGV[5])
+redis.call('PEXPIRE', key..':frames', ARGV[9])
 redis.call('HSET', key..':counters', 'newest', id)
 redis.call('HINCRBY', key..':counters', 'captured', 1)
 if redis.call('EXISTS', key..':lease') == 0 then ready(feed) end
@@ -163,9 +165,9 @@ return 1
 _PUBLISH = (
     _TIME
     + """
-local i, taken = 6, {}
+local i, taken = 7, {}
 local max_results, timeline_ms, recent = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local aside, labels = tonumber(ARGV[4]), ARGV[5]
+local aside, labels, pictures_ms = tonumber(ARGV[4]), ARGV[5], ARGV[6]
 while i <= #ARGV do
   local feed, fence, state, count = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3])
   i = i + 4
@@ -183,8 +185,10 @@ while i <= #ARGV do
         redis.call('LTRIM', key..':aside', 0, aside - 1)
       else
         redis.call('XADD', key..':results', 'MAXLEN', max_results, id, 'r', result)
+        redis.call('PEXPIRE', key..':results', pictures_ms)
         if points ~= '' then
-          redis.call('XADD', key..':timeline', 'MINID', '~', now - timeline_ms, id, 'p', points)
+          redis.call('XADD', key..':timeline', 'MINID', now - timeline_ms, id, 'p', points)
+          redis.call('PEXPIRE', key..':timeline', timeline_ms)
         end
         redis.call('HINCRBY', key..':counters', 'analysed', 1)
         redis.call('LPUSH', key..':recent', now..' '..latency)
@@ -268,7 +272,7 @@ def _verb(
     def speak(self: Bus, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         try:
             return method(self, *args, **kwargs)
-        except redis.RedisError as error:
+        except (redis.RedisError, UnicodeError, TypeError) as error:
             raise BusError(
                 f"Redis at {self.address} does not answer as it should "
                 f"({type(error).__name__}: {error}): check that it runs, and REDIS_URL."
@@ -283,13 +287,15 @@ def connect(url: str, *, blocking_s: float = 2.0) -> redis.Redis:
     `blocking_s` is the longest that a caller blocks inside Redis on purpose.
     """
     try:
+        if url.startswith(("redis://", "rediss://")):
+            url = escape_credentials(url)
         return redis.Redis.from_url(
             url,
             socket_timeout=blocking_s + 3.0,
             socket_connect_timeout=2.0,
             retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), 2),
         )
-    except ValueError as error:
+    except (ValueError, TypeError, SourceError) as error:
         raise BusError(
             f"REDIS_URL={mask_address(url)!r} is no Redis address: "
             "write redis://host:6379, rediss://… or unix:///path."
@@ -421,6 +427,11 @@ class Bus:
         return bool(self._own(keys=[self._prefix], args=[feed_id, owner, int(OWNER_TTL_S * 1000)]))
 
     @_verb
+    def capture_runs(self) -> None:
+        """Say that a capture process follows the registry; counts for `CAPTURE_TTL_S`."""
+        self._redis.set(self._key("capturing"), "1", px=int(CAPTURE_TTL_S * 1000))
+
+    @_verb
     def put_frame(
         self, feed: Feed, jpeg: bytes, captured_at: float, *, after_seq: int = 0
     ) -> PutResult:
@@ -441,6 +452,7 @@ class Bus:
                 int(LEASE_S * 1000),
                 _DRAIN_WAIT_MS,
                 _DRAIN_QUEUED_MS,
+                int(PICTURES_TTL_S * 1000),
             ],
         )
         return PutResult(int(seq), bool(wake))
@@ -543,6 +555,7 @@ class Bus:
             _RECENT,
             _ASIDE,
             json.dumps(list(labels)),
+            int(PICTURES_TTL_S * 1000),
         ]
         for claim, state, rows in outcomes:
             state_json = json.dumps(state, separators=(",", ":"))
@@ -659,11 +672,12 @@ class Bus:
         """How each of these feeds is doing."""
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.hgetall(self._key("viewers"))
+            pipe.exists(self._key("capturing"))
             for feed_id in feed_ids:
                 pipe.hgetall(self._feed_key(feed_id, "capture"))
                 pipe.hgetall(self._feed_key(feed_id, "counters"))
                 pipe.lrange(self._feed_key(feed_id, "recent"), 0, -1)
-            viewers_rows, *rows = pipe.execute()
+            viewers_rows, capturing, *rows = pipe.execute()
         now = time.time()
         viewers: dict[str, int] = {}
         for web, row in viewers_rows.items():
@@ -674,7 +688,12 @@ class Bus:
             for feed_id, count in entry["viewers"].items():
                 viewers[feed_id] = viewers.get(feed_id, 0) + count
         return {
-            feed_id: _status(*rows[3 * i : 3 * i + 3], viewers=viewers.get(feed_id, 0), now=now)
+            feed_id: _status(
+                *rows[3 * i : 3 * i + 3],
+                capturing=bool(capturing),
+                viewers=viewers.get(feed_id, 0),
+                now=now,
+            )
             for i, feed_id in enumerate(feed_ids)
         }
 
@@ -702,6 +721,7 @@ def _status(
     counters: dict[bytes, bytes],
     recent: list[bytes],
     *,
+    capturing: bool,
     viewers: int,
     now: float,
 ) -> FeedStatus:
@@ -712,11 +732,7 @@ def _status(
     since_ms = (now - span_s) * 1000
     return FeedStatus(
         state=FeedState(capture[b"state"].decode()) if capture else FeedState.STARTING,
-        error=(
-            capture[b"error"].decode()
-            if capture
-            else "No capture process serves this feed: run `moodline up` or `moodline capture`."
-        ),
+        error=capture[b"error"].decode() if capture else "" if capturing else _NO_CAPTURE,
         fps_in=float(capture.get(b"fps_in", 0.0)),
         reconnects=int(capture.get(b"reconnects", 0)),
         captured=int(counters.get(b"captured", 0)),
@@ -727,6 +743,9 @@ def _status(
         latency_p95_ms=_percentile(latencies, 0.95),
         viewers=viewers,
     )
+
+
+_NO_CAPTURE = "No capture process serves this feed: run `moodline up` or `moodline capture`."
 
 
 def _percentile(ordered: Sequence[float], share: float) -> float | None:

@@ -15,7 +15,8 @@ from shared.errors import BusError
 from shared.source import mask_address
 
 LIVE_QUEUE = "live"
-QUEUES = (LIVE_QUEUE,)
+VIDEO_QUEUE = "video"
+QUEUES = (LIVE_QUEUE, VIDEO_QUEUE)  # most urgent first
 
 DRAIN_SLICE_S = 1.5  # how long a drain serves feeds before other work gets its turn
 _DRAIN_TASK = "workers.tasks.drain"
@@ -31,14 +32,14 @@ class Jobs:
     def enqueue_drain(self) -> None:
         """Ask for one worker to serve ready feeds for a slice; raises BusError.
 
-        A drain that waited for three seconds is void: by then another was asked for. It leaves
+        A drain that waited for two seconds is void: by then another was asked for. It leaves
         nothing behind when it ends, and a failed one is seen for a minute.
         """
         try:
             self._live.enqueue(
                 _DRAIN_TASK,
                 job_timeout=60,
-                ttl=3,
+                ttl=2,
                 result_ttl=0,
                 failure_ttl=60,
                 retry=Retry(max=1),

@@ -26,9 +26,11 @@ _ADDRESS = re.compile(r"^(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*)://(?P<rest>.*)$", r
 _STREAM_SCHEMES = ("rtsp", "rtsps", "http", "https")
 _HOST_PORT = re.compile(r"^(\[[0-9a-fA-F:.]+\]|[^:@/?#\s]+)(:\d{1,5})?$")
 _SECRET_QUERY = re.compile(
-    r"([?&;](?:[^=&;#]*(?:pass|pwd|token|key|secret|auth|sig|user|login)[^=&;#]*))=[^&;#]*",
+    # Some cameras want their password in the path: rtsp://host/user=me_password=secret_channel=1
+    r"([?&;/_](?:[^=&;#/]*(?:pas|pwd|pw|token|key|secret|auth|sig|us(?:e?)r|login)[^=&;#/]*))=[^&;#]*",
     re.IGNORECASE,
 )
+_LOOKS_LIKE_ADDRESS = re.compile(r"(rtsps?|https?)[:/]|[^/]*@", re.IGNORECASE)
 _MASK = "***"
 _MAX_LENGTH = 2048
 
@@ -76,9 +78,9 @@ class Source:
             )
         if text == "demo":
             return cls(text, SourceKind.DEMO, text)
-        if text.isdecimal():
+        if re.fullmatch(r"[0-9]{1,3}", text):
             return cls(text, SourceKind.WEBCAM, str(int(text)))
-        if re.fullmatch(r"/dev/video\d+", text):
+        if re.fullmatch(r"/dev/video[0-9]{1,3}", text):
             return cls(text, SourceKind.WEBCAM, text)
         address = _ADDRESS.match(text)
         if address:
@@ -89,6 +91,14 @@ class Source:
                     f"use one of {', '.join(s + '://' for s in _STREAM_SCHEMES)}."
                 )
             return cls(text, SourceKind.STREAM, _openable(scheme, address["rest"], text))
+        if text.isdecimal():
+            raise SourceError("No webcam has a number this large: they count from 0.")
+        if _LOOKS_LIKE_ADDRESS.match(text) and not _exists(Path(text)):
+            # Not repeated here: it may hold a password.
+            raise SourceError(
+                "The source looks like a camera's address and does not start with rtsp:// or "
+                "http://: write it as rtsp://user:password@host:port/path."
+            )
         try:
             path = Path(text).expanduser().absolute()
         except RuntimeError as error:
@@ -171,6 +181,22 @@ def _credentials(text: str) -> list[str]:
     credentials = address["rest"].rpartition("@")[0] if address else ""
     user, _, password = credentials.partition(":")
     return [part for part in (credentials, password, user) if len(part) > 2]
+
+
+def escape_credentials(text: str) -> str:
+    """Percent-encode user and password of an address, which may hold ``/ @ #`` as they are.
+
+    Raises SourceError where it names no host.
+    """
+    address = _ADDRESS.match(text)
+    return _openable(address["scheme"], address["rest"], text) if address else text
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _openable(scheme: str, rest: str, text: str) -> str:

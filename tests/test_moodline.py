@@ -128,6 +128,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         (["up", "--source", "ftp://host/x"], {}, 1, "rtsp://"),
         (["up", "--port", "0"], {}, 2, "--port"),
         (["up"], {"MOODLINE_FPS": "fast"}, 1, "MOODLINE_FPS"),
+        (["up", "--source", "me:secret@host/x"], {}, 1, "rtsp://"),
+        (["up", "--data-dir", "/proc/nowhere"], {}, 1, "--data-dir"),
         (["feeds", "list"], {}, 1, "moodline up"),
         (["worker", "--queues", "lunch"], {}, 2, "live"),
     ],
@@ -248,6 +250,18 @@ def test_ctrl_c_ends_everything_and_leaves_no_process(running: Running) -> None:
     assert alive == []
     assert running.process.returncode == 0
     assert "Traceback" not in running.log.read_text()
+
+
+def test_the_same_source_twice_is_two_feeds_and_any_name_can_be_listed(tmp_path: Path) -> None:
+    run = Running(tmp_path / "data", "--source", "demo", "--source", "demo", "--workers", "1")
+    wait_for(run.feeds, 30, "the dashboard")
+    here = {"MOODLINE_DATA_DIR": str(run.data_dir)}
+    assert moodline("feeds", "add", "demo", "--name", "[/x]", **here).returncode == 0
+    listed = moodline("feeds", "list", **here)
+    assert listed.returncode == 0, listed.stderr
+    assert "[/x]" in listed.stdout
+    assert [feed["name"] for feed in run.feeds()] == ["Demo", "Demo", "[/x]"]
+    run.stop()
 
 
 def test_feeds_that_were_added_survive_a_restart_and_the_command_lines_do_not(

@@ -95,7 +95,7 @@ def _feed_from_request(settings: Settings) -> Feed:
     """The feed that a request's body describes; raises BadField or SourceError."""
     try:
         body = request.get_json()
-    except (BadRequest, UnsupportedMediaType) as error:
+    except (BadRequest, UnsupportedMediaType, RecursionError) as error:
         if isinstance(error, UnsupportedMediaType):
             raise
         raise BadField(

@@ -51,7 +51,10 @@ class Shot:
         """The picture as JPEG with the faces drawn in; drawn once for all who ask."""
         with self._drawing:
             if self._annotated is None:
-                self._annotated = overlay.annotate_jpeg(self.jpeg, self.result.faces)
+                try:
+                    self._annotated = overlay.annotate_jpeg(self.jpeg, self.result.faces)
+                except OSError:  # damaged, and only OpenCV could make something of it
+                    self._annotated = self.jpeg
             return self._annotated
 
 

@@ -185,7 +185,10 @@ def _is_origin_of(origin: str, environ: WSGIEnvironment) -> bool:
     """
     host = _parse_host(environ.get("HTTP_HOST", ""))
     for each in origin.split(","):
-        parts = urlsplit(each.strip())
+        try:
+            parts = urlsplit(each.strip())
+        except ValueError:
+            return False
         theirs = _parse_host(parts.netloc)
         if host is None or theirs is None or parts.scheme not in _DEFAULT_PORTS:
             return False

@@ -275,6 +275,7 @@ class Capture:
 
     def _follow_registry(self) -> None:
         now = time.monotonic()
+        self._bus.capture_runs()
         version = self._bus.feeds_version()
         if version is None:
             # A Redis that is new, or that has restarted and forgotten.
@@ -283,7 +284,10 @@ class Capture:
                 _log.info("the list of feeds is restored", feeds=len(feeds))
             version = self._bus.feeds_version()
         if version != self._version or now >= self._reread_at:
-            self._feeds = self._bus.feeds()
+            feeds = self._bus.feeds()
+            if self._bus.feeds_version() != version:
+                return  # changed, or lost with its Redis, while being read: look again next turn
+            self._feeds = feeds
             self._version, self._reread_at = version, now + _REREAD_S
             self._every_at = 0.0
             self._mirror()

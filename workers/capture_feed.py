@@ -96,13 +96,12 @@ class FeedReader:
     def report(self) -> CaptureReport:
         """How the source does now; frames/s are counted over the last three seconds at most."""
         now = time.monotonic()
-        while self._kept_at and self._kept_at[0] < now - _RATE_SPAN_S:
-            self._kept_at.popleft()
+        kept = sum(at >= now - _RATE_SPAN_S for at in self._kept_at.copy())
         state, error = self.state, self._error
         if state is FeedState.STALLED:
             error = f"No picture for {self.pulse.age_s:.0f} s: check the camera and the network."
         span_s = min(_RATE_SPAN_S, max(1.0, now - self._live_since))
-        return CaptureReport(state, error, len(self._kept_at) / span_s, self._reconnects)
+        return CaptureReport(state, error, kept / span_s, self._reconnects)
 
     def _run(self) -> None:
         try:

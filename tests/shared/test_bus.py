@@ -237,6 +237,22 @@ def test_frames_and_results_are_capped(cam: Bus) -> None:
     assert cam._redis.xlen("moodline:feed:cam:results") == bus_module.MAX_RESULTS
 
 
+def test_pictures_and_scores_go_when_a_camera_sends_nothing_more(
+    cam: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bus_module, "PICTURES_TTL_S", 0.05)
+    put(cam)
+    (taken,) = claim(cam)
+    cam.publish(
+        [(taken, {}, builders.outcomes(taken, builders.face()))], labels=LABELS, timeline_s=0.05
+    )
+    assert cam.latest("cam") is not None
+    time.sleep(0.1)
+    assert cam.latest("cam") is None
+    assert cam.timeline("cam", since=0)[1] == []
+    assert cam._redis.exists("moodline:feed:cam:frames") == 0
+
+
 def test_a_frame_that_cannot_be_analysed_is_counted_with_its_reason(cam: Bus) -> None:
     put(cam, count=2)
     (taken,) = claim(cam)
@@ -303,7 +319,9 @@ def test_one_owner_captures_a_feed(bus: Bus) -> None:
 def test_a_feed_that_nobody_captures_says_so(cam: Bus) -> None:
     status = cam.statuses(["cam"])["cam"]
     assert status.state is FeedState.STARTING
-    assert "capture" in status.error
+    assert "moodline capture" in status.error
+    cam.capture_runs()
+    assert cam.statuses(["cam"])["cam"].error == ""
     cam.report_capture("cam", CaptureReport(FeedState.LIVE, fps_in=14.9, reconnects=2))
     status = cam.statuses(["cam"])["cam"]
     assert (status.state, status.error, status.fps_in, status.reconnects) == (
@@ -327,3 +345,17 @@ def test_a_redis_that_is_away_is_one_clear_error(verb: Callable[[Bus], object]) 
         verb(bus)
     assert "secret" not in str(caught.value)
     bus.close()
+
+
+@pytest.mark.parametrize("url", ["redis://h:6379?foo=1", "redis://:p@ss/w#rd@", "redis://..:1"])
+def test_an_address_that_is_none_is_one_clear_error(url: str) -> None:
+    with pytest.raises(BusError, match="REDIS_URL") as caught:
+        Bus(url).ping()
+    assert "w#rd" not in str(caught.value)
+
+
+def test_a_password_of_redis_may_hold_what_addresses_are_made_of() -> None:
+    with pytest.raises(BusError) as caught:
+        Bus("redis://:p@ss/w#rd@127.0.0.1:1").ping()
+    assert "127.0.0.1:1" in str(caught.value)
+    assert "ss/w" not in str(caught.value)

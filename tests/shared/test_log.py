@@ -15,6 +15,10 @@ import logging, structlog
 from shared import log
 log.configure({level!r}, "worker")
 structlog.get_logger("a").info("quiet")
+import threading
+thread = threading.Thread(target=structlog.get_logger("a").info, args=("from a thread",))
+thread.start()
+thread.join()
 structlog.get_logger("a").warning("lost", source="rtsp://user:p@ss/w#rd@host/x")
 logging.getLogger("rq.worker").info("chatty")
 logging.getLogger("rq.worker").error("cannot reach redis://:secret@host:6379/0")
@@ -36,6 +40,7 @@ def lines(level: str) -> list[dict[str, str]]:
 
 
 def test_each_line_is_an_object_that_names_the_process() -> None:
+    assert {line["role"] for line in lines("info")} == {"worker"}
     first = lines("warning")[0]
     assert (first["event"], first["role"], first["level"]) == ("lost", "worker", "warning")
 

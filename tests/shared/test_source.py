@@ -154,3 +154,39 @@ def test_a_feed_without_a_name_is_called_after_its_source(text: str, name: str) 
 def test_a_browsers_camera_is_a_source_of_its_own() -> None:
     source = Source.browser()
     assert (source.kind, source.masked) == (SourceKind.BROWSER, "browser")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "admin:hunter2@10.0.0.9:554/stream1",
+        "rtsp:/admin:hunter2@10.0.0.9/x",
+        "rtsp:admin:hunter2@10.0.0.9",
+        "https:admin:hunter2@10.0.0.9",
+    ],
+)
+def test_an_address_without_its_beginning_is_not_taken_for_a_file(text: str) -> None:
+    with pytest.raises(SourceError, match="rtsp://user:password@host") as caught:
+        Source.parse(text)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rtsp://10.0.0.9:554/user=admin_password=hunter2_channel=1_stream=0.sdp",
+        "rtsp://10.0.0.9/user=admin&password=hunter2",
+        "http://10.0.0.9/video?usr=admin&pw=hunter2",
+    ],
+)
+def test_a_password_in_path_or_query_is_masked(text: str) -> None:
+    source = Source.parse(text)
+    assert source.locator == text
+    for shown in (source.masked, source.default_name):
+        assert "hunter2" not in shown
+        assert "admin" not in shown
+
+
+def test_a_webcam_has_a_small_number() -> None:
+    with pytest.raises(SourceError, match="webcam"):
+        Source.parse("1" * 300)

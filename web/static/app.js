@@ -53,6 +53,7 @@ function show(feed) {
   const tile = board.get(feed.id);
   if (tile) {
     tile.describe(feed);
+    link.watch(feed.id); // again, if it was refused while Redis was away
     return;
   }
   board.add(new Tile(feed, link, (asked) => removeDialog.open(asked)));
