@@ -472,11 +472,18 @@ def feeds_list(as_json: bool) -> None:
 @feeds.command("add")
 @click.argument("source")
 @click.option("--name", help="Name to show; made from the source by default.")
-def feeds_add(source: str, name: str | None) -> None:
+@click.option("--once", is_flag=True, help="Play a file or folder once instead of looping it.")
+def feeds_add(source: str, name: str | None, once: bool) -> None:
     """Add a feed and print its id."""
     settings = config.load()
     with _bus() as bus:
-        feed = Feed.new(Source.parse(source), name=name, fps=settings.fps, width=settings.width)
+        feed = Feed.new(
+            Source.parse(source),
+            name=name,
+            fps=settings.fps,
+            width=settings.width,
+            loop=not once,
+        )
         bus.put_feed(feed)
     click.echo(feed.id)
 

@@ -91,6 +91,7 @@ class Feed:
         fps: float,
         width: int,
         name: str | None = None,
+        loop: bool = True,
         transient: bool = False,
     ) -> Self:
         """A feed with an id of its own, named after its source where no name is given."""
@@ -100,6 +101,7 @@ class Feed:
             source=source,
             fps=fps,
             width=width,
+            loop=loop,
             transient=transient,
             created_at=time.time(),
         )

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, request, url_for
-from werkzeug.exceptions import BadRequest, UnsupportedMediaType
+from werkzeug.exceptions import BadRequest
 
 from shared.bus import Bus
 from shared.config import Settings
@@ -22,7 +22,7 @@ from shared.source import Source
 from web.problem import BadField
 
 _MAX_POINTS = 2000  # a track's points in one answer: more than a screen has columns
-_FIELDS = ("source", "name", "fps")
+_FIELDS = ("source", "name", "fps", "loop")
 
 
 def describe(feed: Feed, status: FeedStatus) -> dict[str, Any]:
@@ -45,6 +45,7 @@ def describe(feed: Feed, status: FeedStatus) -> dict[str, Any]:
         "viewers": status.viewers,
         "fps": feed.fps,
         "width": feed.width,
+        "loop": feed.loop,
         "created_at": feed.created_at,
     }
 
@@ -95,9 +96,7 @@ def _feed_from_request(settings: Settings) -> Feed:
     """The feed that a request's body describes; raises BadField or SourceError."""
     try:
         body = request.get_json()
-    except (BadRequest, UnsupportedMediaType, RecursionError) as error:
-        if isinstance(error, UnsupportedMediaType):
-            raise
+    except (BadRequest, RecursionError) as error:
         raise BadField(
             "source", 'The body is not JSON: send an object such as {"source": "demo"}.'
         ) from error
@@ -125,12 +124,15 @@ def _feed_from_request(settings: Settings) -> Feed:
         fps = settings.fps
     if isinstance(fps, bool) or not isinstance(fps, int | float) or not 0 < fps <= MAX_FPS:
         raise BadField("fps", f"'fps' must be a number above 0 and up to {MAX_FPS:g}.")
+    loop = body.get("loop", True)
+    if not isinstance(loop, bool):
+        raise BadField("loop", "'loop' must be true or false: whether a file starts again.")
     try:
         parsed = Source.parse(source)
     except SourceError as error:
         raise BadField("source", str(error)) from error
     try:
-        return Feed.new(parsed, name=name, fps=float(fps), width=settings.width)
+        return Feed.new(parsed, name=name, fps=float(fps), width=settings.width, loop=loop)
     except InvalidRecord as error:
         raise BadField("name", f"The feed cannot be made: {error}.") from error
 

@@ -174,6 +174,11 @@ def _schemas() -> dict[str, Any]:
                     "maximum": MAX_FPS,
                     "description": "Frames per second captured at most.",
                 },
+                "loop": {
+                    "type": "boolean",
+                    "default": True,
+                    "description": "Whether a file or folder starts again at its end.",
+                },
             },
         },
         "Feed": _object(
@@ -194,6 +199,10 @@ def _schemas() -> dict[str, Any]:
                 "latency_ms": _object({"p50": _MAYBE_NUMBER, "p95": _MAYBE_NUMBER}),
                 "viewers": _COUNT,
                 "fps": {**_NUMBER, "description": "Frames per second captured at most."},
+                "loop": {
+                    "type": "boolean",
+                    "description": "Whether a file or folder starts again at its end.",
+                },
                 "width": {"type": "integer", "description": "Pixels captured across, at most."},
                 "created_at": {**_NUMBER, "description": "Epoch seconds."},
             }

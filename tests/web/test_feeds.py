@@ -62,6 +62,21 @@ def test_passwords_in_sources_are_shown_nowhere(client: FlaskClient) -> None:
     assert added.json["source"] == "rtsp://***@host/x"
 
 
+def test_a_file_plays_once_where_that_is_asked_for(client: FlaskClient, bus: Bus) -> None:
+    once = client.post("/api/feeds", json={"source": "demo", "loop": False}).json or {}
+    for_ever = client.post("/api/feeds", json={"source": "demo"}).json or {}
+    assert (once["loop"], for_ever["loop"]) == (False, True)
+    assert bus.feed(once["id"]).loop is False
+
+
+@pytest.mark.parametrize("body", ["[" * 60_000, "{"])
+def test_bodies_that_nest_too_deeply_or_end_early_are_refused(
+    client: FlaskClient, body: str
+) -> None:
+    answer = client.post("/api/feeds", data=body, content_type="application/json")
+    assert answer.status_code == 400
+
+
 def test_a_webcam_may_be_a_number(client: FlaskClient) -> None:
     answer = client.post("/api/feeds", json={"source": 0})
     assert answer.json is not None
@@ -84,6 +99,7 @@ def test_a_webcam_may_be_a_number(client: FlaskClient) -> None:
         ({"source": "demo", "name": "a" * 81}, "name"),
         ({"source": "demo", "name": "a\nb"}, "name"),
         ({"source": "demo", "fps": "fast"}, "fps"),
+        ({"source": "demo", "loop": "yes"}, "loop"),
         ({"source": "demo", "fps": 0}, "fps"),
         ({"source": "demo", "fps": -1}, "fps"),
         ({"source": "demo", "fps": 1000}, "fps"),
