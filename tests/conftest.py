@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from shared import redis_server
 from shared.bus import Bus
@@ -22,6 +23,17 @@ def _no_settings_of_this_machine() -> None:
     for variable in list(os.environ):
         if variable.startswith("MOODLINE_") or variable == "REDIS_URL":
             del os.environ[variable]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _plain_log_lines() -> None:
+    """Unconfigured, structlog paints tracebacks with all locals, which takes a second."""
+    structlog.configure(
+        processors=[
+            structlog.processors.format_exc_info,
+            structlog.processors.KeyValueRenderer(),
+        ]
+    )
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 import structlog
+from engineio.async_drivers._websocket_wsgi import SimpleWebSocketWSGI
 from engineio.exceptions import EngineIOError
 from flask import request
 from flask_socketio import SocketIO
@@ -97,6 +98,7 @@ class Live:
     def __init__(self, socketio: SocketIO, bus: Bus, follower: Follower) -> None:
         self._socketio = socketio
         _keep_events_whole(socketio)
+        _close_quietly(socketio)
         self._bus = bus
         self._follower = follower
         self._lock = threading.Lock()
@@ -307,6 +309,19 @@ def _keep_events_whole(socketio: SocketIO) -> None:
 
     server._send_packet = send_packet
     server._send_eio_packet = send_engine_packet
+
+
+class _WebSocket(SimpleWebSocketWSGI):  # type: ignore[misc]  # engineio has no types
+    """Closes also what the server has closed already while it ends."""
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
+
+
+def _close_quietly(socketio: SocketIO) -> None:
+    engine = socketio.server.eio
+    engine._async = {**engine._async, "websocket": _WebSocket}
 
 
 def _sid() -> str:
