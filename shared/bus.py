@@ -9,7 +9,8 @@ What it promises:
   in the same transaction that writes the results.
 - No wake-up is lost: publishing looks again for newer frames in that same transaction, and every
   new frame makes its feed ready unless a live lease holds it.
-- Ages are measured by Redis's clock, so the clocks of other machines do not matter.
+- Leases and staleness are measured by Redis's clock, so workers' clocks do not matter. The list of
+  workers, delays and the timeline compare clocks of machines: keep those within a second.
 
 What it leaves out: what the jobs are (`shared.jobs`) and what is in a picture. Needs Redis 6.2.
 Every verb raises BusError where Redis cannot be reached.
