@@ -33,9 +33,16 @@ from numpy.typing import NDArray
 from shared.errors import DataError
 from training import evaluate
 from training import model as network
-from training.augment import Batches, resize_grey
+from training.augment import resize_grey
 from training.data import CleanSplit, FaceSet
-from training.train import Settings, load_trained, plot_curves, predict_logits, read_log
+from training.train import (
+    Settings,
+    load_trained,
+    plot_curves,
+    predict_logits,
+    read_log,
+    training_batches,
+)
 from workers.vision.classifier import CARD_FORMAT, FILES, Backend, load_classifier
 
 REPRESENTATIVE_FACES = 500
@@ -199,14 +206,7 @@ def export(
 
 def class_shares(split: CleanSplit, settings: Settings) -> NDArray[np.float64]:
     """The shares of the classes as the network met them in training, sampling included."""
-    return Batches(
-        split.training,
-        size=settings.size,
-        batch=settings.batch,
-        balance=settings.balance,
-        mixup=settings.mixup,
-        seed=settings.seed,
-    ).class_shares()
+    return training_batches(split, settings).class_shares()
 
 
 def calibrated(trained: keras.Model, calibration: Calibration) -> keras.Model:

@@ -135,6 +135,18 @@ def cross_entropy(logits: NDArray[np.float32], targets: NDArray[np.float32]) -> 
     return float(-(targets * log_probability).sum(axis=1).mean())
 
 
+def training_batches(split: CleanSplit, settings: Settings) -> Batches:
+    """The batches as the network meets them: varied, and sampled as the settings say."""
+    return Batches(
+        split.training,
+        size=settings.size,
+        batch=settings.batch,
+        balance=settings.balance,
+        mixup=settings.mixup,
+        seed=settings.seed,
+    )
+
+
 class _Training:
     """One run: initialise (fresh or from the saved state), epochs, averages, saving."""
 
@@ -151,14 +163,7 @@ class _Training:
         self.loss_sum = self.epoch_seconds = 0.0
         keras.utils.set_random_seed(settings.seed)
         keras.mixed_precision.set_global_policy(settings.precision)
-        self.batches = Batches(
-            split.training,
-            size=settings.size,
-            batch=settings.batch,
-            balance=settings.balance,
-            mixup=settings.mixup,
-            seed=settings.seed,
-        )
+        self.batches = training_batches(split, settings)
         self.total_epochs = settings.head_epochs + settings.epochs
         self._claim_folder(split.training)
         state_file = run_dir / "state.npz"
