@@ -3,19 +3,23 @@
 import { Board } from "./board.js";
 import { AddDialog, RemoveDialog } from "./dialogs.js";
 import { Link } from "./link.js";
-import { nextTheme, theme } from "./look.js";
-import { fill, text } from "./texts.js";
+import { dress, notice } from "./masthead.js";
+import { text } from "./texts.js";
 import { Tile } from "./tile.js";
 
 const TICKS_PER_S = matchMedia("(prefers-reduced-motion: reduce)").matches ? 1 : 5;
 
-fill(document);
+dress();
 document.title = text.title;
 const find = (id) => document.getElementById(id);
 const link = new Link();
 const board = new Board(find("feeds"));
 const addDialog = new AddDialog(show);
-const removeDialog = new RemoveDialog(drop);
+const removeDialog = new RemoveDialog({
+  address: (feed) => `/api/feeds/${feed.id}`,
+  title: text.removeTitle,
+  onRemoved: (feed) => drop(feed.id),
+});
 const trouble = { health: "", problems: [] };
 
 link.addEventListener("feeds", ({ detail: feeds }) => {
@@ -47,7 +51,6 @@ for (const button of document.querySelectorAll(".open-add")) {
 setInterval(() => {
   if (!document.hidden) board.tiles.forEach((tile) => tile.tick());
 }, 1000 / TICKS_PER_S);
-themeButton(find("theme"));
 
 function show(feed) {
   const tile = board.get(feed.id);
@@ -79,21 +82,5 @@ function complain() {
   const messages = { down: text.linkLost, slow: text.linkSlow, out: text.loggedOut };
   const problem = problems[0];
   const message = messages[health] ?? (problem && (text.problems[problem.part] ?? problem.detail));
-  const notice = find("notice");
-  notice.textContent = message ?? "";
-  notice.hidden = !message;
-  document.body.classList.toggle("offline", health !== "up");
-}
-
-function themeButton(button) {
-  const describe = () => {
-    button.dataset.choice = theme();
-    button.title = text.theme[theme()];
-    button.setAttribute("aria-label", button.title);
-  };
-  describe();
-  button.addEventListener("click", () => {
-    nextTheme();
-    describe();
-  });
+  notice(message ?? "", health !== "up");
 }

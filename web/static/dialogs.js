@@ -1,4 +1,5 @@
-// Adding and removing feeds: two dialogs that talk to the API and show its answer where it belongs.
+// Adding feeds, and removing feeds or videos: dialogs that talk to the API and show its answer where
+// it belongs.
 
 import { text } from "./texts.js";
 
@@ -78,21 +79,23 @@ export class AddDialog {
 export class RemoveDialog {
   #dialog = document.getElementById("remove-dialog");
   #error = this.#dialog.querySelector(".form-error");
-  #feed = null;
+  #title;
+  #thing = null;
 
-  // `onRemoved(id)` is called once the feed is gone.
-  constructor(onRemoved) {
+  // `address(thing)` is what a DELETE is sent to, `title(name)` the question, and
+  // `onRemoved(thing)` is called once the thing is gone.
+  constructor({ address, title, onRemoved }) {
+    this.#title = title;
     const [cancel, confirm] = this.#dialog.querySelectorAll("button");
     cancel.addEventListener("click", () => this.#dialog.close());
     confirm.addEventListener("click", async () => {
+      const thing = this.#thing;
       confirm.disabled = true;
-      const answer = await fetch(`/api/feeds/${this.#feed.id}`, { method: "DELETE" }).catch(
-        () => null,
-      );
+      const answer = await fetch(address(thing), { method: "DELETE" }).catch(() => null);
       confirm.disabled = false;
       if (answer?.ok || answer?.status === 404) {
         this.#dialog.close();
-        onRemoved(this.#feed.id);
+        onRemoved(thing);
       } else {
         const body = await answer?.json().catch(() => null);
         this.#error.textContent = body?.detail ?? text.requestFailed;
@@ -100,10 +103,11 @@ export class RemoveDialog {
     });
   }
 
-  open(feed) {
-    this.#feed = feed;
+  // Ask whether `thing`, which has a name, is to be removed.
+  open(thing) {
+    this.#thing = thing;
     this.#error.textContent = "";
-    this.#dialog.querySelector("h2").textContent = text.removeTitle(feed.name);
+    this.#dialog.querySelector("h2").textContent = this.#title(thing.name);
     this.#dialog.showModal();
   }
 }

@@ -3,6 +3,10 @@
 const english = {
   title: "Moodline",
   skip: "Skip to the feeds",
+  skipToContent: "Skip to the content",
+  pagesLabel: "Pages",
+  live: "Live",
+  videos: "Videos",
   addFeed: "Add feed",
   theme: { auto: "Theme: as the system", light: "Theme: light", dark: "Theme: dark" },
   logOut: "Log out",
