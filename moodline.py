@@ -424,7 +424,8 @@ def image(files: tuple[Path, ...], as_json: bool, out: Path | None) -> None:
         if not as_json:
             click.echo(f"{path}: {len(faces) or 'no'} face{'' if len(faces) == 1 else 's'}")
             for face in faces:
-                click.echo(f"  {face.track}  {face.emotion} {face.confidence:.0%}")
+                judged = f"{face.emotion} {face.confidence:.0%}"
+                click.echo(f"  {face.track}  {f'unsure ({judged}?)' if face.unsure else judged}")
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     if failed:

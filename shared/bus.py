@@ -38,6 +38,7 @@ from shared.schema import (
     FeedStatus,
     Frame,
     FrameResult,
+    Timeline,
     TimelinePoint,
     WorkerReport,
 )
@@ -168,7 +169,7 @@ _PUBLISH = (
     + """
 local i, taken = 7, {}
 local max_results, timeline_ms, recent = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local aside, labels, pictures_ms = tonumber(ARGV[4]), ARGV[5], ARGV[6]
+local aside, model, pictures_ms = tonumber(ARGV[4]), ARGV[5], ARGV[6]
 while i <= #ARGV do
   local feed, fence, state, count = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3])
   i = i + 4
@@ -200,7 +201,7 @@ while i <= #ARGV do
   if held then
     redis.call('LTRIM', key..':recent', 0, recent - 1)
     redis.call('SET', key..':state', state)
-    redis.call('SET', key..':labels', labels)
+    redis.call('SET', key..':model', model)
     redis.call('DEL', key..':lease')
     local marks = redis.call('HMGET', key..':counters', 'newest', 'cursor')
     if marks[1] ~= marks[2] then ready(feed) end
@@ -255,7 +256,7 @@ _FEED_KEYS = (
     "recent",
     "aside",
     "state",
-    "labels",
+    "model",
     "lease",
     "capture",
     "owner",
@@ -544,10 +545,12 @@ class Bus:
         outcomes: Sequence[tuple[Claim, Mapping[str, Any], Sequence[Outcome]]],
         *,
         labels: Sequence[str],
+        unsure_below: float,
         timeline_s: float,
     ) -> list[LeaseLost]:
         """Write results, the tracker's state and the cursor of several claims, and release them.
 
+        `labels` and `unsure_below` are the model's, for whoever reads the timeline.
         All of one claim or nothing of it: those whose lease ran out come back as LeaseLost.
         """
         args: list[str | int | float] = [
@@ -555,7 +558,7 @@ class Bus:
             int(timeline_s * 1000),
             _RECENT,
             _ASIDE,
-            json.dumps(list(labels)),
+            json.dumps({"labels": list(labels), "unsure_below": unsure_below}),
             int(PICTURES_TTL_S * 1000),
         ]
         for claim, state, rows in outcomes:
@@ -642,25 +645,26 @@ class Bus:
         ]
 
     @_verb
-    def timeline(self, feed_id: str, since: float) -> tuple[list[str], list[TimelinePoint]]:
-        """The labels and all points of a feed captured at or after `since` (epoch seconds)."""
+    def timeline(self, feed_id: str, since: float) -> Timeline:
+        """All points of a feed captured at or after `since` (epoch seconds)."""
         # Entry ids are Redis's time of storing, captured_at is the camera machine's: some slack.
         start = max(0, int((since - 1.0) * 1000))
         with self._redis.pipeline(transaction=False) as pipe:
-            pipe.get(self._feed_key(feed_id, "labels"))
+            pipe.get(self._feed_key(feed_id, "model"))
             pipe.xrange(self._feed_key(feed_id, "timeline"), min=start)
-            labels_json, rows = pipe.execute()
-        labels: list[str] = json.loads(labels_json) if labels_json else []
-        points = []
+            model_json, rows = pipe.execute()
+        model: dict[str, Any] = {"labels": [], "unsure_below": 0.0}
+        model.update(json.loads(model_json) if model_json else {})
+        points: list[TimelinePoint] = []
         for _, values in rows:
             t, tracks = json.loads(values[b"p"])
             if t >= since:
                 points += [
                     TimelinePoint(t, track, tuple(scores))
                     for track, *scores in tracks
-                    if len(scores) == len(labels)
+                    if len(scores) == len(model["labels"])
                 ]
-        return labels, points
+        return Timeline(tuple(model["labels"]), model["unsure_below"], tuple(points))
 
     @_verb
     def put_viewers(self, web: str, viewers: Mapping[str, int]) -> None:

@@ -148,13 +148,18 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """One face in one frame."""
+    """One face in one frame.
+
+    `emotion` is the likeliest label even where `unsure`: then its confidence is below what the
+    model's card asks of an answer, and whoever shows it says so.
+    """
 
     track: int
     box_xywh: tuple[int, int, int, int]
     emotion: str
     confidence: float
     scores: Mapping[str, float]
+    unsure: bool = False
 
     def __post_init__(self) -> None:
         _require(self.track > 0, "a track number from 1", self.track)
@@ -173,6 +178,7 @@ class Face:
             "emotion": self.emotion,
             "confidence": self.confidence,
             "scores": dict(self.scores),
+            "unsure": self.unsure,
         }
 
     @classmethod
@@ -264,6 +270,19 @@ class TimelinePoint:
     t: float
     track: int
     scores: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """The scores of all faces of a feed over a while, and what is needed to read them.
+
+    `labels` is the order of each point's scores; a point whose largest score is below
+    `unsure_below` is *unsure* (0: the model never is).
+    """
+
+    labels: tuple[str, ...]
+    unsure_below: float
+    points: tuple[TimelinePoint, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,8 +86,14 @@ def blueprint(settings: Settings, bus: Bus) -> Blueprint:
     def timeline(feed_id: str) -> Response:
         seconds = _seconds(settings)
         bus.feed(feed_id)
-        labels, points = bus.timeline(feed_id, time.time() - seconds)
-        return jsonify({"labels": labels, "tracks": _by_track(points)})
+        kept = bus.timeline(feed_id, time.time() - seconds)
+        return jsonify(
+            {
+                "labels": kept.labels,
+                "unsure_below": kept.unsure_below,
+                "tracks": _by_track(kept.points),
+            }
+        )
 
     return bp
 

@@ -210,6 +210,10 @@ def _schemas() -> dict[str, Any]:
         "Timeline": _object(
             {
                 "labels": {"type": "array", "items": _TEXT},
+                "unsure_below": {
+                    **_NUMBER,
+                    "description": "A point whose largest score is below this is unsure.",
+                },
                 "tracks": {
                     "type": "array",
                     "items": _object(

@@ -88,6 +88,7 @@ class Drain:
         lost = self._bus.publish(
             self._analyse(claims, _Renewal(self._bus, self._name, claims)),
             labels=self._pipeline.labels,
+            unsure_below=self._pipeline.unsure_below,
             timeline_s=self._timeline_s,
         )
         for error in lost:

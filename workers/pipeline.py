@@ -70,6 +70,7 @@ class Pipeline:
         self._smoothing_s = smoothing_s
         self._done = WorkDone()
         self.labels = tuple(classifier.card.labels)
+        self.unsure_below = classifier.card.unsure_below
         self.model = f"{classifier.card.name} {classifier.card.version}"
 
     def warm(self) -> None:
@@ -126,7 +127,7 @@ class Pipeline:
         crops = [crop_face(image_bgr, face, size_hw) for face in found]
         rows = self._classifier.predict(_stack(crops, size_hw))
         return [
-            face_of(number, face.box_xywh, scores, self.labels)
+            face_of(number, face.box_xywh, scores, self.labels, self.unsure_below)
             for number, (face, scores) in enumerate(zip(found, rows, strict=True), 1)
         ]
 
@@ -158,7 +159,8 @@ class Pipeline:
         faces = []
         for tracked in seen.faces:
             smoothed = seen.tracker.smooth(tracked.track, next(scores), seen.frame.captured_at)
-            faces.append(face_of(tracked.track, tracked.detection.box_xywh, smoothed, self.labels))
+            box_xywh = tracked.detection.box_xywh
+            faces.append(face_of(tracked.track, box_xywh, smoothed, self.labels, self.unsure_below))
         return FrameResult(
             feed=seen.frame.feed,
             seq=seen.frame.seq,
@@ -176,16 +178,22 @@ def face_of(
     box_xywh: tuple[float, float, float, float],
     scores: NDArray[np.float32],
     labels: Sequence[str],
+    unsure_below: float,
 ) -> Face:
-    """Build the record of one face: whole pixels, four decimals, the most likely label."""
+    """Build the record of one face: whole pixels, four decimals, the most likely label.
+
+    `unsure` is told from the confidence as it is written, so that a reader comes to the same.
+    """
     x, y, width, height = box_xywh
     best = int(np.argmax(scores))
+    confidence = round(float(scores[best]), 4)
     return Face(
         track=track,
         box_xywh=(round(x), round(y), max(1, round(width)), max(1, round(height))),
         emotion=labels[best],
-        confidence=round(float(scores[best]), 4),
+        confidence=confidence,
         scores={label: round(float(p), 4) for label, p in zip(labels, scores, strict=True)},
+        unsure=confidence < unsure_below,
     )
 
 

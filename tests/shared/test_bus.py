@@ -33,7 +33,9 @@ def claim(bus: Bus, drain: str = "d1", **limits: float) -> list[Claim]:
 
 def publish(bus: Bus, taken: Claim) -> list[Exception]:
     rows = builders.outcomes(taken, builders.face())
-    return list(bus.publish([(taken, {"next": 2}, rows)], labels=LABELS, timeline_s=60))
+    return list(
+        bus.publish([(taken, {"next": 2}, rows)], labels=LABELS, unsure_below=0.4, timeline_s=60)
+    )
 
 
 @pytest.fixture
@@ -244,12 +246,15 @@ def test_pictures_and_scores_go_when_a_camera_sends_nothing_more(
     put(cam)
     (taken,) = claim(cam)
     cam.publish(
-        [(taken, {}, builders.outcomes(taken, builders.face()))], labels=LABELS, timeline_s=0.05
+        [(taken, {}, builders.outcomes(taken, builders.face()))],
+        labels=LABELS,
+        unsure_below=0.4,
+        timeline_s=0.05,
     )
     assert cam.latest("cam") is not None
     time.sleep(0.1)
     assert cam.latest("cam") is None
-    assert cam.timeline("cam", since=0)[1] == []
+    assert cam.timeline("cam", since=0).points == ()
     assert cam._redis.exists("moodline:feed:cam:frames") == 0
 
 
@@ -258,7 +263,7 @@ def test_a_frame_that_cannot_be_analysed_is_counted_with_its_reason(cam: Bus) ->
     (taken,) = claim(cam)
     bad, good = taken.frames
     rows = [Outcome(bad, None, "no JPEG"), Outcome(good, builders.result(good))]
-    cam.publish([(taken, {}, rows)], labels=LABELS, timeline_s=60)
+    cam.publish([(taken, {}, rows)], labels=LABELS, unsure_below=0.4, timeline_s=60)
     status = cam.statuses(["cam"])["cam"]
     assert (status.analysed, status.drops[Drop.CORRUPT]) == (1, 1)
     assert claim(cam) == []
@@ -269,14 +274,14 @@ def test_the_timeline_gives_each_track_its_points(cam: Bus) -> None:
     put(cam, at=at)
     (taken,) = claim(cam)
     rows = builders.outcomes(taken, builders.face(1), builders.face(2, happy=0.5))
-    cam.publish([(taken, {}, rows)], labels=LABELS, timeline_s=60)
-    labels, points = cam.timeline("cam", since=at - 1)
-    assert labels == list(LABELS)
-    assert [(p.t, p.track, p.scores) for p in points] == [
+    cam.publish([(taken, {}, rows)], labels=LABELS, unsure_below=0.4, timeline_s=60)
+    kept = cam.timeline("cam", since=at - 1)
+    assert (kept.labels, kept.unsure_below) == (LABELS, 0.4)
+    assert [(p.t, p.track, p.scores) for p in kept.points] == [
         (at, 1, (0.1, 0.8, 0.1)),
         (at, 2, (0.25, 0.5, 0.25)),
     ]
-    assert cam.timeline("cam", since=at + 1)[1] == []
+    assert cam.timeline("cam", since=at + 1).points == ()
 
 
 def test_numbers_go_on_rising_when_redis_lost_its_memory(cam: Bus) -> None:

@@ -100,7 +100,7 @@ def test_a_result_has_the_keys_of_the_contract() -> None:
     row = json.loads(builders.result(FRAME, builders.face()).to_json())
     wanted = {"feed", "seq", "captured_at", "analysed_at", "width", "height", "faces"}
     assert wanted <= set(row)
-    assert set(row["faces"][0]) == {"track", "box", "emotion", "confidence", "scores"}
+    assert set(row["faces"][0]) == {"track", "box", "emotion", "confidence", "scores", "unsure"}
     assert row["faces"][0]["box"] == [10, 20, 30, 40]
 
 
@@ -134,6 +134,8 @@ def test_what_is_no_result_is_refused(text: str) -> None:
 def test_a_face_reads_its_own_form() -> None:
     face = builders.face()
     assert Face.from_dict(face.to_dict()) == face
+    unsure = replace(face, unsure=True)
+    assert Face.from_dict(unsure.to_dict()) == unsure
 
 
 def test_a_workers_report_is_the_same_after_the_journey() -> None:

@@ -11,7 +11,7 @@ from shared.bus import Bus
 from shared.errors import NotFound
 from tests import builders
 from tests.web.conftest import settings
-from tests.web.studio import LABELS, Studio
+from tests.web.studio import LABELS, UNSURE_BELOW, Studio
 from web import close_app, create_app
 
 SECRET_SOURCE = "rtsp://user:p@ss/w#rd@host/x"
@@ -160,6 +160,7 @@ def test_the_timeline_gives_each_face_its_points(client: FlaskClient, bus: Bus) 
     answer = client.get("/api/feeds/cam/timeline?seconds=30").json
     assert answer is not None
     assert answer["labels"] == list(LABELS)
+    assert answer["unsure_below"] == UNSURE_BELOW
     (track,) = answer["tracks"]
     assert track["track"] == 1
     assert len(track["points"]) == 4
@@ -168,7 +169,7 @@ def test_the_timeline_gives_each_face_its_points(client: FlaskClient, bus: Bus) 
     assert all(abs(sum(scores) - 1) < 0.01 for _, *scores in track["points"])
     time.sleep(0.3)
     later = client.get("/api/feeds/cam/timeline?seconds=0.2").json
-    assert later == {"labels": list(LABELS), "tracks": []}
+    assert later == {"labels": list(LABELS), "unsure_below": UNSURE_BELOW, "tracks": []}
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "all", "601"])
@@ -184,7 +185,7 @@ def test_long_timelines_are_thinned_evenly_and_keep_the_newest(
     studio = Studio(bus, [builders.feed()])
     for _ in range(9):
         studio.turn()
-    newest = bus.timeline("cam", 0)[1][-1].t
+    newest = bus.timeline("cam", 0).points[-1].t
     (track,) = (client.get("/api/feeds/cam/timeline").json or {})["tracks"]
     assert len(track["points"]) == 3
     assert track["points"][-1][0] == newest

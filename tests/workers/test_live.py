@@ -21,6 +21,7 @@ class ScriptedPipeline:
     """Finds one face in each frame; fails on a frame whose picture is b'poison'."""
 
     labels = builders.LABELS
+    unsure_below = 0.0
 
     def __init__(self, *, delay_s: float = 0.0) -> None:
         self.batches: list[list[str]] = []

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 import time
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,7 +18,7 @@ import skimage.data
 from shared import config
 from shared.bus import Claim
 from shared.schema import Frame
-from workers.pipeline import MAX_PIXELS, Pipeline, decode_jpeg, load_pipeline
+from workers.pipeline import MAX_PIXELS, Pipeline, decode_jpeg, face_of, load_pipeline
 from workers.vision.detector import ImageBGR
 
 
@@ -57,6 +59,42 @@ def test_a_face_is_found_numbered_and_judged(pipeline: Pipeline) -> None:
     assert face.confidence == face.scores[face.emotion]
     assert tuple(face.scores) == pipeline.labels
     assert set(outcome.result.stages_ms) == {"queue", "decode", "detect", "classify"}
+
+
+@pytest.mark.parametrize(
+    ("confidence", "unsure_below", "unsure"),
+    [(0.4999, 0.5, True), (0.5, 0.5, False), (0.49996, 0.5, False), (0.26, 0, False)],
+)
+def test_below_the_cards_confidence_a_face_is_unsure_and_keeps_its_likeliest_label(
+    confidence: float, unsure_below: float, unsure: bool
+) -> None:
+    rest = (1 - confidence) / 4
+    scores = np.array([rest, confidence, rest, rest, rest], np.float32)
+    face = face_of(1, (0, 0, 9, 9), scores, ("a", "bored", "c", "d", "e"), unsure_below)
+    assert (face.emotion, face.unsure) == ("bored", unsure)
+
+
+@pytest.mark.parametrize("unsure_below", [0.999, None])
+def test_a_users_own_model_says_itself_when_it_is_unsure(
+    tmp_path: Path, unsure_below: float | None
+) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(config.load().model, own)
+    card = json.loads((own / "card.json").read_text())
+    card["labels"] = [f"mood {number}" for number in range(len(card["labels"]))]
+    card["unsure_below"] = unsure_below
+    if unsure_below is None:
+        del card["unsure_below"]
+    (own / "card.json").write_text(json.dumps(card))
+    pipeline = load_pipeline(config.Settings(model=own))
+    ((_, _, (outcome,)),) = pipeline.analyse([claim(portrait())])
+    assert outcome.result is not None
+    (live,) = outcome.result.faces
+    picture = decode_jpeg(portrait())
+    assert picture is not None
+    (still,) = pipeline.judge_still(picture)
+    assert live.unsure == still.unsure == (unsure_below is not None)
+    assert live.emotion.startswith("mood ")
 
 
 def test_faces_of_several_feeds_keep_to_their_frames(pipeline: Pipeline) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
+from shared import config
 from shared.errors import SourceError
 from workers import stills
 
@@ -47,6 +49,19 @@ def test_faces_are_listed_and_drawn(portrait: Path, tmp_path: Path) -> None:
     labelled = np.asarray(Image.open(tmp_path / "out" / "portrait-labelled.jpg"), np.int16)
     changed = np.abs(labelled - np.asarray(Image.open(portrait), np.int16)).max(axis=2) > 80
     assert changed[y : y + height, max(0, x - 4) : x + 4].any()
+
+
+def test_what_the_model_is_not_sure_of_is_said_so(
+    portrait: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(config.load().model, own)
+    card = json.loads((own / "card.json").read_text())
+    (own / "card.json").write_text(json.dumps({**card, "unsure_below": 0.999}))
+    sure = image(str(portrait)).stdout.splitlines()[1].split(maxsplit=1)[1]
+    monkeypatch.setenv("MOODLINE_MODEL", str(own))
+    unsure = image(str(portrait)).stdout.splitlines()[1]
+    assert unsure == f"  1  unsure ({sure}?)"
 
 
 def test_one_bad_file_does_not_cost_the_others(portrait: Path, tmp_path: Path) -> None:

@@ -52,8 +52,9 @@ class ModelCard:
 
     `colour` tells what the network wants of a crop: `grey` (one channel, OpenCV's weights of
     ITU-R BT.601), `rgb` or `bgr`. `unsure_below` is the confidence below which the product shows
-    *unsure*, 0 where it never does. `files` maps the names present to their SHA-256. `details` is
-    everything else in the card (data, metrics, calibration, licences), for people and reports.
+    *unsure*, 0 (also where the card says nothing) if it never does. `files` maps the names present
+    to their SHA-256. `details` is everything else in the card (data, metrics, calibration,
+    licences), for people and reports.
     """
 
     name: str
@@ -99,7 +100,7 @@ class ModelCard:
                 "input_size_hw": (int(height), int(width)),
                 "colour": card["colour"],
                 "default_backend": card["default_backend"],
-                "unsure_below": float(card["unsure_below"]),
+                "unsure_below": float(card.get("unsure_below", 0.0)),
                 "files": {str(k): str(v) for k, v in card["files"].items()},
             }
         except KeyError as error:

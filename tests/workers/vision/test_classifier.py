@@ -170,6 +170,10 @@ class TestAFolderThatIsNotWhole:
         with pytest.raises(ModelError, match=said):
             load_classifier(folder)
 
+    def test_may_leave_out_when_to_be_unsure(self, folder: Path) -> None:
+        edit_card(folder, lambda card: card.pop("unsure_below"))
+        assert load_classifier(folder).card.unsure_below == 0
+
     def test_is_refused_when_a_file_is_no_model_though_the_card_vouches_for_it(
         self, folder: Path
     ) -> None:
