@@ -43,6 +43,19 @@ class Settings(BaseSettings):
         PROJECT_DIR / "data",
         description="Folder for what must outlive a restart: the list of feeds, the session key.",
     )
+    media_url: SecretStr | None = Field(
+        None,
+        validation_alias="MEDIA_URL",
+        description="Where videos and reports are kept: a folder, or s3://bucket/prefix with the "
+        "usual AWS_* variables (AWS_ENDPOINT_URL too); unset: the folder media in the data folder.",
+    )
+    retention_days: float = Field(
+        0,
+        ge=0,
+        le=36500,
+        description="Days after which a finished video is deleted with all that was made of it; "
+        "0: kept until somebody deletes it.",
+    )
     model: Path = Field(
         PROJECT_DIR / "models" / "moodline-mobilenetv2",
         description="Folder of the emotion model (model files and card.json).",
@@ -99,10 +112,17 @@ class Settings(BaseSettings):
             return tuple(part.strip().lower() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("password", "redis_url", "yunet_model", mode="before")
+    @field_validator("password", "redis_url", "media_url", "yunet_model", mode="before")
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return None if value == "" else value
+
+    @property
+    def media_address(self) -> str:
+        """What `shared.media.Media` opens; holds credentials where the setting does."""
+        if self.media_url is not None:
+            return self.media_url.get_secret_value()
+        return str(self.data_dir.absolute() / "media")
 
     @property
     def listens_beyond_this_machine(self) -> bool:
@@ -165,7 +185,7 @@ def describe(settings: Settings) -> Iterator[SettingRow]:
             text = ""
         elif isinstance(value, SecretStr):
             address = mask_address(value.get_secret_value())
-            text = address if name == "redis_url" else "***"
+            text = address if name in ("redis_url", "media_url") else "***"
         elif isinstance(value, tuple):
             text = ",".join(value)
         else:
@@ -182,4 +202,4 @@ def _variable(name: str) -> str:
 
 
 def _is_secret(variable: str) -> bool:
-    return variable in ("REDIS_URL", _PREFIX + "PASSWORD")
+    return variable in ("REDIS_URL", "MEDIA_URL", _PREFIX + "PASSWORD")

@@ -3,13 +3,15 @@
     MoodlineError                 what was wrong, where, and what to do
     ├── ConfigError               a setting is missing, malformed or unsafe
     ├── BusError                  Redis cannot be reached or answers nonsense
+    ├── MediaError                the storage of videos cannot be reached, read or written
     ├── SourceError               a camera, stream, file or folder cannot be opened or read
     │   ├── SourceEnded           a source that has an end has reached it
     │   └── SourceRefused         only a person can help: no such file or webcam, a wrong password
     ├── ModelError                a model folder is missing, incomplete, or disagrees with its card
     ├── DataError                 training or evaluation data cannot be used
     ├── InvalidRecord             a value breaks the contract of a record in `shared.schema`
-    ├── NotFound                  a feed that does not exist was named
+    ├── NotFound                  a feed, video or stored file that does not exist was named
+    ├── Conflict                  the state of a thing does not allow what was asked of it
     └── LeaseLost                 a worker held a feed for too long; its results are void
 
 The message is a sentence for the person who meets it: what was wrong, where, and what to do.
@@ -27,6 +29,10 @@ class ConfigError(MoodlineError):
 
 class BusError(MoodlineError):
     """Redis cannot be reached or gave an answer that Moodline cannot use."""
+
+
+class MediaError(MoodlineError):
+    """The storage of videos cannot be reached, read or written; the message names it."""
 
 
 class SourceError(MoodlineError):
@@ -54,7 +60,11 @@ class InvalidRecord(MoodlineError, ValueError):
 
 
 class NotFound(MoodlineError):
-    """A feed that does not exist was named."""
+    """A feed, video or stored file that does not exist was named."""
+
+
+class Conflict(MoodlineError):
+    """The state of a thing does not allow what was asked of it; the message says which would."""
 
 
 class LeaseLost(MoodlineError):
