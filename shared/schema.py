@@ -15,12 +15,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
-from shared.errors import InvalidRecord
+from shared.records import build, json_object, require
 from shared.source import Source, SourceKind
 
-T = TypeVar("T")
 _FEED_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 MAX_FPS = 60.0
 MIN_WIDTH, MAX_WIDTH = 64, 3840
@@ -46,11 +45,6 @@ class Drop(StrEnum):
     CORRUPT = "corrupt"  # could not be decoded or analysed; set aside with its reason
 
 
-def _require(condition: bool, expected: str, actual: object) -> None:
-    if not condition:
-        raise InvalidRecord(f"expected {expected}, got {actual!r}")
-
-
 @dataclass(frozen=True, slots=True)
 class Feed:
     """A camera, stream, file or folder that somebody wants watched.
@@ -70,14 +64,14 @@ class Feed:
     created_at: float = 0.0
 
     def __post_init__(self) -> None:
-        _require(bool(_FEED_ID.fullmatch(self.id)), "a feed id of a-z, 0-9 and -", self.id)
-        _require(
+        require(bool(_FEED_ID.fullmatch(self.id)), "a feed id of a-z, 0-9 and -", self.id)
+        require(
             0 < len(self.name) <= MAX_NAME_LENGTH and self.name.isprintable(),
             f"a name of 1 to {MAX_NAME_LENGTH} printable characters",
             self.name,
         )
-        _require(0 < self.fps <= MAX_FPS, f"frames per second up to {MAX_FPS:g}", self.fps)
-        _require(
+        require(0 < self.fps <= MAX_FPS, f"frames per second up to {MAX_FPS:g}", self.fps)
+        require(
             MIN_WIDTH <= self.width <= MAX_WIDTH,
             f"a width of {MIN_WIDTH} to {MAX_WIDTH} pixels",
             self.width,
@@ -124,11 +118,11 @@ class Feed:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        row = _object(text)
+        row = json_object(text)
         browser = row.pop("kind", None) == SourceKind.BROWSER
         source = Source.browser() if browser else Source.parse(str(row.pop("source", "")))
         row.pop("source", None)
-        return _build(cls, {**row, "source": source})
+        return build(cls, {**row, "source": source})
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,14 +156,14 @@ class Face:
     unsure: bool = False
 
     def __post_init__(self) -> None:
-        _require(self.track > 0, "a track number from 1", self.track)
-        _require(
+        require(self.track > 0, "a track number from 1", self.track)
+        require(
             len(self.box_xywh) == 4 and self.box_xywh[2] > 0 and self.box_xywh[3] > 0,
             "a box [x, y, width, height] with an area",
             self.box_xywh,
         )
         total = math.fsum(self.scores.values())
-        _require(abs(total - 1.0) < 1e-3, "scores that sum to 1", total)
+        require(abs(total - 1.0) < 1e-3, "scores that sum to 1", total)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -185,7 +179,7 @@ class Face:
     def from_dict(cls, row: Mapping[str, Any]) -> Self:
         values = dict(row)
         values["box_xywh"] = tuple(values.pop("box", ()))
-        return _build(cls, values)
+        return build(cls, values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +196,7 @@ class FrameResult:
     stages_ms: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _require(self.width > 0 and self.height > 0, "a size above 0", (self.width, self.height))
+        require(self.width > 0 and self.height > 0, "a size above 0", (self.width, self.height))
 
     @property
     def latency_ms(self) -> float:
@@ -227,9 +221,9 @@ class FrameResult:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        row = _object(text)
+        row = json_object(text)
         row["faces"] = tuple(Face.from_dict(face) for face in row.get("faces", ()))
-        return _build(cls, row)
+        return build(cls, row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,25 +308,6 @@ class WorkerReport:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        row = _object(text)
+        row = json_object(text)
         row["labels"] = tuple(row.get("labels", ()))
-        return _build(cls, row)
-
-
-def _object(text: str | bytes) -> dict[str, Any]:
-    try:
-        row = json.loads(text)
-    except ValueError as error:
-        raise InvalidRecord(f"expected JSON, got {text[:80]!r}") from error
-    if not isinstance(row, dict):
-        raise InvalidRecord(f"expected a JSON object, got {text[:80]!r}")
-    return row
-
-
-def _build(cls: type[T], values: Mapping[str, Any]) -> T:
-    try:
-        return cls(**values)
-    except TypeError as error:
-        raise InvalidRecord(
-            f"expected the fields of {cls.__name__}, got {sorted(values)}"
-        ) from error
+        return build(cls, row)
