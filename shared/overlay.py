@@ -1,5 +1,7 @@
 """Draws faces into a picture: box, track number, emotion and confidence, as the page draws them.
 
+A face that the model is unsure of gets a dashed box, a colour of its own and the word.
+
 For what leaves Moodline as a picture: snapshots, MJPEG, exported files. The page draws its own
 overlay from the same numbers; a test holds both to the same colours. Needs Pillow and nothing
 else, and no font file: Pillow brings one.
@@ -35,6 +37,7 @@ _SAME = {
     "disgusted": "disgust",
     "fearful": "fear",
 }
+UNSURE_COLOUR = "#e8eaee"
 FALLBACK_COLOURS = ("#8fd3c7", "#e88fb4", "#a4b86e", "#8f9ee8", "#d9a441", "#7fb8d6")
 _INK = "#14161b"
 _JPEG_QUALITY = 85
@@ -82,21 +85,43 @@ def _draw_box(picture: Image.Image, face: Face, stroke: int) -> None:
     x, y, width, height = face.box_xywh
     width, height = max(width, 4 * stroke), max(height, 4 * stroke)
     radius = max(stroke, round(min(width, height) * 0.08))
-    for colour, grow, thick in ((_INK, 1, stroke + 2), (colour_of(face.emotion), 0, stroke)):
+    across = _dashes(x + radius, x + width - radius, stroke, dashed=face.unsure)
+    down = _dashes(y + radius, y + height - radius, stroke, dashed=face.unsure)
+    for colour, grow in ((_INK, 1), (_colour(face), 0)):
         box = (x - grow, y - grow, x + width + grow, y + height + grow)
-        _rounded_frame(picture, box, radius + grow, thick, colour)
+        thick = stroke + 2 * grow
+        _rounded_corners(picture, box, radius + grow, thick, colour)
+        left, top, right, bottom = box
+        draw = ImageDraw.Draw(picture)
+        for start, end in across:
+            ends = start - grow, end + grow
+            draw.rectangle((ends[0], top, ends[1], top + thick - 1), fill=colour)
+            draw.rectangle((ends[0], bottom - thick + 1, ends[1], bottom), fill=colour)
+        for start, end in down:
+            ends = start - grow, end + grow
+            draw.rectangle((left, ends[0], left + thick - 1, ends[1]), fill=colour)
+            draw.rectangle((right - thick + 1, ends[0], right, ends[1]), fill=colour)
 
 
-def _rounded_frame(
+def _colour(face: Face) -> str:
+    return UNSURE_COLOUR if face.unsure else colour_of(face.emotion)
+
+
+def _dashes(start: int, end: int, stroke: int, *, dashed: bool) -> list[tuple[int, int]]:
+    """A box's side between its corners: whole, or dashes of some 4 strokes with gaps of 3."""
+    if not dashed:
+        return [(start, end)]
+    count = max(1, round(((end - start) / stroke - 3) / 7))
+    unit = (end - start) / (7 * count + 3)
+    starts = [start + unit * (7 * i + 3) for i in range(count)]
+    return [(round(at), round(at + 4 * unit)) for at in starts]
+
+
+def _rounded_corners(
     picture: Image.Image, box: tuple[int, int, int, int], radius: int, stroke: int, colour: str
 ) -> None:
-    """A rectangle's outline with smooth round corners; Pillow's own are jagged."""
+    """A frame's four corners, smooth; Pillow's own round rectangles are jagged."""
     left, top, right, bottom = box
-    draw = ImageDraw.Draw(picture)
-    draw.rectangle((left + radius, top, right - radius, top + stroke - 1), fill=colour)
-    draw.rectangle((left + radius, bottom - stroke + 1, right - radius, bottom), fill=colour)
-    draw.rectangle((left, top + radius, left + stroke - 1, bottom - radius), fill=colour)
-    draw.rectangle((right - stroke + 1, top + radius, right, bottom - radius), fill=colour)
     corner = _corner(radius, stroke)
     flip, mirror = Image.Transpose.FLIP_TOP_BOTTOM, Image.Transpose.FLIP_LEFT_RIGHT
     for at, mask in (
@@ -130,7 +155,8 @@ def _draw_label(
     taken: Sequence[tuple[int, int, int, int]],
 ) -> tuple[int, int, int, int]:
     """Draw one label above its box, or where there is room; returns what it covers."""
-    text = f"{face.track}  {face.emotion.capitalize()} {face.confidence:.0%}"
+    judged = "Unsure" if face.unsure else f"{face.emotion.capitalize()} {face.confidence:.0%}"
+    text = f"{face.track}  {judged}"
     pad = round(font.size * 0.35)
     text_width = round(draw.textlength(text, font=font))
     ascent, descent = font.getmetrics()
@@ -147,7 +173,7 @@ def _draw_label(
     ]
     top = (free or fitting)[0]
     box = (left, top, left + width, top + height)
-    draw.rounded_rectangle(box, radius=pad, fill=colour_of(face.emotion), outline=_INK)
+    draw.rounded_rectangle(box, radius=pad, fill=_colour(face), outline=_INK)
     draw.text((left + pad, top + pad / 2), text, font=font, fill=_INK)
     return box
 

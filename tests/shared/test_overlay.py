@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -11,18 +12,20 @@ from shared.config import PROJECT_DIR
 from shared.schema import Face
 from tests import builders
 
+GREY = "#646464"
+
 
 def rgb(colour: str) -> tuple[int, int, int]:
     return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
 
 
 def grey(width: int = 640, height: int = 480) -> Image.Image:
-    return Image.new("RGB", (width, height), (100, 100, 100))
+    return Image.new("RGB", (width, height), GREY)
 
 
 def changed(picture: Image.Image, box: tuple[int, int, int, int]) -> bool:
     """Whether anything but grey is inside (left, top, right, bottom)."""
-    return [colour for _, colour in picture.crop(box).getcolors(1 << 24) or []] != [(100, 100, 100)]
+    return [colour for _, colour in picture.crop(box).getcolors(1 << 24) or []] != [rgb(GREY)]
 
 
 def face(box_xywh: tuple[int, int, int, int], emotion: str = "happy", track: int = 1) -> Face:
@@ -39,6 +42,22 @@ def test_the_box_is_drawn_where_the_face_is_and_leaves_it_visible() -> None:
     assert not changed(picture, (210, 160, 310, 300))
     assert changed(picture, (200, 100, 320, 148))  # the label above
     assert not changed(picture, (0, 330, 640, 480))
+
+
+def test_an_unsure_face_differs_in_word_line_and_colour() -> None:
+    sure, unsure = grey(), grey()
+    found = face((200, 150, 120, 160))
+    overlay.draw_faces(sure, [found])
+    overlay.draw_faces(unsure, [replace(found, unsure=True)])
+    left_sides = [[p.getpixel((200, y)) for y in range(170, 290)] for p in (sure, unsure)]
+    happy, neutral, nothing = map(rgb, (overlay.colour_of("happy"), overlay.UNSURE_COLOUR, GREY))
+    assert set(left_sides[0]) == {happy}
+    assert {neutral, nothing} < set(left_sides[1])
+    assert happy not in left_sides[1]
+    assert left_sides[1].count(neutral) > 40
+    other = grey()
+    overlay.draw_faces(other, [replace(found, unsure=True, emotion="other", confidence=0.2)])
+    assert other.tobytes() == unsure.tobytes()  # it says no emotion at all
 
 
 @pytest.mark.parametrize(
@@ -98,3 +117,6 @@ def test_the_page_draws_in_the_same_colours() -> None:
     assert spare is not None
     assert dict(re.findall(r'(\w+): "(\w+)"', same[1])) == overlay._SAME
     assert tuple(re.findall(r'"(#\w+)"', spare[1])) == overlay.FALLBACK_COLOURS
+    unsure = re.search(r'UNSURE = \{ bright: "(#\w+)"', palette)
+    assert unsure is not None
+    assert unsure[1] == overlay.UNSURE_COLOUR

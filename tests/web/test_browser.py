@@ -44,6 +44,20 @@ _SQUARE_IS_FRAMED = """
   return { size: (right - left) / width, framed: around(left) && around(right) };
 }
 """
+# The share of the drawn ribbon that is as dark and grey as the lines of its hatching.
+_HATCHED = """
+() => {
+  const canvas = document.querySelector(".ribbon canvas");
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height / 2);
+  let [dark, drawn] = [0, 0];
+  for (let i = 0; i < data.length; i += 4) {
+    const [r, g, b, alpha] = data.subarray(i, i + 4);
+    drawn += alpha > 200;
+    dark += alpha > 200 && Math.max(r, g, b) < 130 && Math.max(r, g, b) - Math.min(r, g, b) < 25;
+  }
+  return dark / Math.max(1, drawn);
+}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +118,35 @@ def test_pictures_are_painted_with_the_faces_of_the_same_frame(
         assert label.startswith("cam: face 1 ")
         shown = tile.locator(".shown dd")
         expect(shown).not_to_have_text("0/s")
+    assert complaints == []
+
+
+@pytest.mark.parametrize("unsure", [True, False])
+def test_what_the_model_is_unsure_of_is_called_that_and_hatched(
+    server: Server,
+    bus: Bus,
+    open_page: Callable[..., Page],
+    complaints: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    unsure: bool,
+) -> None:
+    monkeypatch.setattr("tests.web.studio.UNSURE_BELOW", 0.5 if unsure else 0.3)
+    with Studio(bus, [builders.feed()]):
+        page = open_page(server.url)
+        expect(page.locator(".tile.has-picture")).to_have_count(1)
+        word, share = page.locator(".face-word"), page.locator(".face-share")
+        picture = page.locator("canvas[role=img]")
+        if unsure:
+            expect(word).to_have_text("Unsure")
+            expect(share).to_have_text(re.compile(r"^[A-Z][a-z]+\? [34]\d %$"))
+            expect(picture).to_have_attribute("aria-label", re.compile("unsure, perhaps [A-Z]"))
+            expect(page.locator(".bars .top")).to_have_count(0)
+        else:
+            expect(word).not_to_have_text("Unsure")
+            expect(share).to_have_text(re.compile(r"^[34]\d %$"))
+        page.wait_for_timeout(2000)
+        hatched = page.evaluate(_HATCHED)
+        assert (hatched > 0.05) == unsure, hatched
     assert complaints == []
 
 

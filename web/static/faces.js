@@ -1,7 +1,7 @@
 // The faces of one feed beside its picture: for each its emotion in words, all scores as bars, and
 // its last minute.
 
-import { colourOf, wordFor } from "./palette.js";
+import { colourOf, colourOfFace, wordFor, wordForFace } from "./palette.js";
 import { Ribbon } from "./ribbon.js";
 import { percent, text } from "./texts.js";
 
@@ -61,6 +61,7 @@ class Card {
     this.table = this.element.querySelector(".bars");
     const chart = this.element.querySelector(".ribbon");
     chart.setAttribute("aria-label", text.chartOf(track));
+    chart.title = text.chartHelp;
     this.table.setAttribute("aria-label", text.face(track));
     this.number.textContent = track;
     this.ribbon = new Ribbon(chart, (t) => (this.#pointed = t));
@@ -69,7 +70,7 @@ class Card {
   update(history, now) {
     const { face, seen } = history.latest(this.#track);
     const pointedAt = this.#pointed === null ? null : history.at(this.#track, this.#pointed);
-    const scores = pointedAt ?? face?.scores ?? history.at(this.#track, seen);
+    const shown = pointedAt ?? face ?? history.at(this.#track, seen);
     this.#fit(history.labels);
     const gone = now - seen;
     this.element.classList.toggle("gone", gone > IN_VIEW_S && !pointedAt);
@@ -78,7 +79,7 @@ class Card {
       : gone > IN_VIEW_S
         ? text.faceGone(Math.round(gone))
         : "";
-    if (scores) this.#show(scores);
+    if (shown) this.#show(shown);
     this.ribbon.draw(history, this.#track, now);
   }
 
@@ -87,15 +88,16 @@ class Card {
     this.element.remove();
   }
 
-  #show(scores) {
-    const [label, share] = Object.entries(scores).reduce((a, b) => (b[1] > a[1] ? b : a));
-    this.word.textContent = wordFor(label);
-    this.share.textContent = percent(share);
-    this.number.style.backgroundColor = colourOf(label);
+  #show({ scores, unsure }) {
+    const [emotion, share] = Object.entries(scores).reduce((a, b) => (b[1] > a[1] ? b : a));
+    this.word.textContent = wordForFace({ emotion, unsure });
+    this.share.textContent = unsure ? text.perhaps(wordFor(emotion), percent(share)) : percent(share);
+    this.number.style.backgroundColor = colourOfFace({ emotion, unsure });
+    this.element.classList.toggle("unsure", unsure);
     for (const [each, { row, bar, value }] of this.#bars) {
       bar.style.width = `${(scores[each] * 100).toFixed(1)}%`;
       value.textContent = percent(scores[each]);
-      row.classList.toggle("top", each === label);
+      row.classList.toggle("top", each === emotion && !unsure);
     }
   }
 

@@ -7,11 +7,13 @@ const FORGOTTEN_S = 62;
 
 export class History {
   labels = [];
+  unsureBelow = 0;
   #tracks = new Map(); // number -> {times, rows}
 
   // Fill with what the server kept where this page has seen nothing.
-  fill({ labels, tracks }) {
+  fill({ labels, unsure_below: unsureBelow, tracks }) {
     if (labels.length) this.#use(labels);
+    this.unsureBelow = unsureBelow;
     for (const { track, points } of tracks) {
       const row = this.#track(track);
       const merged = row.times.map((t, i) => [t, row.rows[i]]);
@@ -87,7 +89,24 @@ export class History {
     return columns;
   }
 
-  // The scores of a face nearest to a time, by label; null if it was away.
+  // When the model was unsure of a face: [from, to] of each stretch.
+  unsure(track) {
+    const { times, rows } = this.#tracks.get(track) ?? { times: [], rows: [] };
+    const stretches = [];
+    let last = null;
+    times.forEach((t, i) => {
+      const near = i > 0 && t - times[i - 1] <= GAP_S;
+      // Each point stands for the time half-way to its neighbours.
+      const from = near ? (times[i - 1] + t) / 2 : t;
+      const to = times[i + 1] - t <= GAP_S ? (times[i + 1] + t) / 2 : t;
+      if (!this.#isUnsure(rows[i])) last = null;
+      else if (last && near) last[1] = to;
+      else stretches.push((last = [from, to]));
+    });
+    return stretches;
+  }
+
+  // What a face showed nearest to a time: {scores by label, unsure}; null if it was away.
   at(track, t) {
     const row = this.#tracks.get(track);
     if (!row?.times.length) return null;
@@ -96,7 +115,12 @@ export class History {
       if (Math.abs(time - t) < Math.abs(row.times[best] - t)) best = i;
     });
     if (Math.abs(row.times[best] - t) > GAP_S) return null;
-    return Object.fromEntries(this.labels.map((label, i) => [label, row.rows[best][i]]));
+    const scores = Object.fromEntries(this.labels.map((label, i) => [label, row.rows[best][i]]));
+    return { scores, unsure: this.#isUnsure(row.rows[best]) };
+  }
+
+  #isUnsure(scores) {
+    return Math.max(...scores) < this.unsureBelow;
   }
 
   #track(number) {

@@ -1,7 +1,7 @@
 // What scripts have to know of the look: read from the style sheet when the theme changes, because
 // asking the browser each time makes it lay the page out each time.
 
-export const look = { ground: "deep", muted: "", smallFont: "" };
+export const look = { ground: "deep", muted: "", surface: "", ink: "", line: "", smallFont: "", boldFont: "" };
 
 const CHOICES = ["auto", "light", "dark"];
 const KEY = "moodline-theme"; // theme.js reads it before the page is painted
@@ -10,9 +10,15 @@ const root = document.documentElement;
 function read() {
   const style = getComputedStyle(root);
   look.ground = style.getPropertyValue("--ground").trim();
+  look.surface = style.getPropertyValue("--surface").trim();
+  look.ink = style.getPropertyValue("--ink").trim();
   look.muted = style.getPropertyValue("--muted").trim();
-  look.smallFont = `11px ${getComputedStyle(document.body).fontFamily}`;
+  look.line = style.getPropertyValue("--line").trim();
+  const family = getComputedStyle(document.body).fontFamily;
+  look.smallFont = `11px ${family}`;
+  look.boldFont = `600 12px ${family}`;
   root.dataset.ground = look.ground;
+  root.dispatchEvent(new Event("look")); // for whoever does not draw anew all the time
 }
 
 export function theme() {

@@ -1,43 +1,60 @@
-// Draws faces over the picture they were found in: box, number, emotion, confidence.
+// Draws faces over the picture they were found in: box, number, emotion, confidence. A face that the
+// model is unsure of gets a dashed box, a colour of its own and the word.
 
-import { colourOf, wordFor } from "./palette.js";
+import { colourOfFace, wordForFace } from "./palette.js";
 import { percent } from "./texts.js";
 
 const INK = "#14161b";
 const FONT = '600 {}px "Avenir Next", "Segoe UI", "Noto Sans", "Liberation Sans", sans-serif';
 
-// `scale` is canvas pixels for each picture pixel, `unit` canvas pixels for each CSS pixel.
-export function drawFaces(context, faces, scale, unit) {
+const ALL_LAYERS = { boxes: true, names: true, emotions: true };
+
+// `scale` is canvas pixels for each picture pixel, `unit` canvas pixels for each CSS pixel. The box of
+// the track that is `chosen` among the layers stands out.
+export function drawFaces(context, faces, scale, unit, layers = ALL_LAYERS) {
   const { width, height } = context.canvas;
   const size = Math.max(12, Math.min(28, (height / unit) * 0.036)) * unit;
   const stroke = Math.max(2, size * 0.16);
   context.font = FONT.replace("{}", size.toFixed(1));
   context.textBaseline = "middle";
   const boxes = faces.map((face) => face.box.map((value) => value * scale));
-  boxes.forEach((box, i) => drawBox(context, box, stroke, colourOf(faces[i].emotion)));
+  if (layers.boxes) {
+    boxes.forEach((box, i) => {
+      const line = faces[i].track === layers.chosen ? 1.7 * stroke : stroke;
+      drawBox(context, box, line, colourOfFace(faces[i]), faces[i].unsure);
+    });
+  }
+  if (!layers.names && !layers.emotions) return;
   // Labels last and those of large faces first, so that none covers another.
   const order = faces.map((_, i) => i);
   order.sort((a, b) => boxes[b][2] * boxes[b][3] - boxes[a][2] * boxes[a][3]);
   const taken = [];
   for (const i of order) {
-    const { track, emotion, confidence } = faces[i];
-    const label = `${track}  ${wordFor(emotion)} ${percent(confidence)}`;
+    const label = labelOf(faces[i], layers);
     const place = labelPlace(boxes[i], context.measureText(label).width, size, stroke, [width, height], taken);
     taken.push(place);
-    drawLabel(context, label, place, size, colourOf(emotion));
+    drawLabel(context, label, place, size, colourOfFace(faces[i]));
   }
 }
 
-function drawBox(context, [x, y, width, height], stroke, colour) {
+function labelOf(face, layers) {
+  const { track, name, confidence, unsure } = face;
+  const what = `${wordForFace(face)}${unsure ? "" : ` ${percent(confidence)}`}`;
+  return [...(layers.names ? [name ?? track] : []), ...(layers.emotions ? [what] : [])].join("  ");
+}
+
+function drawBox(context, [x, y, width, height], stroke, colour, dashed) {
   const radius = Math.min(width, height) * 0.08;
   context.beginPath();
   context.roundRect(x, y, width, height, radius);
+  if (dashed) context.setLineDash([4 * stroke, 3 * stroke]);
   context.lineWidth = stroke + 2;
   context.strokeStyle = "rgb(20 22 27 / 70%)";
   context.stroke();
   context.lineWidth = stroke;
   context.strokeStyle = colour;
   context.stroke();
+  context.setLineDash([]);
 }
 
 function labelPlace([x, y, , faceHeight], textWidth, size, stroke, [width, height], taken) {

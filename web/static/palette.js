@@ -24,6 +24,7 @@ const SAME = {
   disgusted: "disgust",
   fearful: "fear",
 };
+const UNSURE = { bright: "#e8eaee", deep: "#5b6270" };
 const SPARE = ["#8fd3c7", "#e88fb4", "#a4b86e", "#8f9ee8", "#d9a441", "#7fb8d6"];
 
 const known = (label) => SAME[label.toLowerCase()] ?? label.toLowerCase();
@@ -33,6 +34,15 @@ export function colourOf(label, shade = "bright") {
   if (COLOURS[word]) return COLOURS[word][shade];
   const sum = [...new TextEncoder().encode(word)].reduce((a, b) => a + b, 0);
   return SPARE[sum % SPARE.length];
+}
+
+// The same two for a face: what the model is unsure of shows no emotion's colour and word.
+export function colourOfFace({ emotion, unsure }, shade = "bright") {
+  return unsure ? UNSURE[shade] : colourOf(emotion, shade);
+}
+
+export function wordForFace({ emotion, unsure }) {
+  return unsure ? text.unsure : wordFor(emotion);
 }
 
 export function wordFor(label) {

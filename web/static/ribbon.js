@@ -1,5 +1,5 @@
 // A minute of one face's emotions as a ribbon: shares stacked to the full height, newest at the
-// right. Whoever points at a moment is told which.
+// right, hatched where the model was unsure. Whoever points at a moment is told which.
 
 import uPlot from "./vendor/uPlot.esm.js";
 import { colourOf } from "./palette.js";
@@ -7,12 +7,14 @@ import { look } from "./look.js";
 import { text } from "./texts.js";
 
 const WINDOW_S = 60;
+const HATCH_PX = 7;
 const ROOMY_PX = { width: 190, height: 64 }; // from here on there is room for the times below
 
 export class Ribbon {
   #chart = null;
   #key = "";
   #now = 0;
+  #unsure = [];
   #element;
   #size = { width: 0, height: 0 };
   #onPoint;
@@ -39,6 +41,7 @@ export class Ribbon {
       this.#key = key;
     }
     this.#now = now;
+    this.#unsure = history.unsure(track);
     this.#chart.setData(history.stacked(track));
   }
 
@@ -84,6 +87,7 @@ export class Ribbon {
         })),
       ],
       hooks: {
+        draw: [(chart) => this.#hatch(chart)],
         setCursor: [
           (chart) => {
             const left = chart.cursor.left ?? -1;
@@ -93,5 +97,42 @@ export class Ribbon {
       },
     };
     return new uPlot(options, [[]], this.#element);
+  }
+
+  // Lets colours fade and draws lines over them, fixed to the moments and not to the screen, so that
+  // they move along with the rest.
+  #hatch(chart) {
+    const { ctx: context, bbox } = chart;
+    const dense = uPlot.pxRatio;
+    const spacing = HATCH_PX * dense;
+    context.save();
+    context.beginPath();
+    context.rect(bbox.left, bbox.top, bbox.width, bbox.height);
+    context.clip();
+    const shift = chart.valToPos(0, "x", true) % spacing;
+    for (const [from, to] of this.#unsure) {
+      const left = Math.max(bbox.left, chart.valToPos(from, "x", true));
+      const right = Math.min(bbox.left + bbox.width, chart.valToPos(to, "x", true));
+      if (right <= left) continue;
+      context.save();
+      context.beginPath();
+      context.rect(left, bbox.top, right - left, bbox.height);
+      context.clip();
+      context.globalAlpha = 0.6;
+      context.fillStyle = look.surface;
+      context.fillRect(left, bbox.top, right - left, bbox.height);
+      context.globalAlpha = 1;
+      context.strokeStyle = look.ink;
+      context.lineWidth = dense;
+      context.beginPath();
+      const first = Math.floor((left - bbox.height) / spacing) * spacing + shift;
+      for (let x = first; x < right + spacing; x += spacing) {
+        context.moveTo(x, bbox.top + bbox.height);
+        context.lineTo(x + bbox.height, bbox.top);
+      }
+      context.stroke();
+      context.restore();
+    }
+    context.restore();
   }
 }

@@ -141,7 +141,11 @@ export class Tile {
     if (performance.now() - this.#described > DESCRIBE_EVERY_MS) {
       this.#described = performance.now();
       const faces = meta.faces.map((face) =>
-        text.pictureFace(face.track, wordFor(face.emotion), percent(face.confidence)),
+        (face.unsure ? text.pictureUnsure : text.pictureFace)(
+          face.track,
+          wordFor(face.emotion),
+          percent(face.confidence),
+        ),
       );
       this.parts.canvas.setAttribute(
         "aria-label",
