@@ -5,6 +5,9 @@ in one batch. It keeps nothing between calls: a feed's tracker comes with the cl
 with the results, so that any worker may serve any feed. A frame that is no picture is a counted
 outcome, not an error.
 
+`Pipeline.judge_frames` is the same for frames of a recording, but for the numbers and the
+smoothing, which come when all frames are known (`workers.video`).
+
 Not here: where frames come from and results go (`workers.live`), and the models (`workers.vision`).
 """
 
@@ -15,7 +18,7 @@ import io
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,10 +30,10 @@ from PIL import Image
 from shared.bus import Claim, Outcome
 from shared.config import PROJECT_DIR, Settings
 from shared.schema import Face, Frame, FrameResult
-from workers.tracking import Tracked, Tracker
-from workers.vision.classifier import Classifier, load_classifier
+from workers.tracking import Colours, Tracked, Tracker
+from workers.vision.classifier import Classifier, ModelCard, load_classifier
 from workers.vision.crop import crop_face
-from workers.vision.detector import FaceDetector, ImageBGR, load_detector
+from workers.vision.detector import Detection, FaceDetector, ImageBGR, load_detector
 
 MAX_PIXELS = 3840 * 2160  # a picture larger than 4K is refused before it fills the memory
 
@@ -45,6 +48,15 @@ class WorkDone:
     stage_seconds: dict[str, float] = field(
         default_factory=lambda: {"decode": 0.0, "detect": 0.0, "classify": 0.0}
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A face in one frame of a recording: found and judged, but nobody's yet."""
+
+    detection: Detection
+    colours: Colours
+    scores: NDArray[np.float32]
 
 
 @dataclass(slots=True)
@@ -72,6 +84,11 @@ class Pipeline:
         self.labels = tuple(classifier.card.labels)
         self.unsure_below = classifier.card.unsure_below
         self.model = f"{classifier.card.name} {classifier.card.version}"
+
+    @property
+    def card(self) -> ModelCard:
+        """What the model says of itself."""
+        return self._classifier.card
 
     def warm(self) -> None:
         """Run every network once, so that the first frame is as quick as the others."""
@@ -119,6 +136,38 @@ class Pipeline:
                 rows.append(Outcome(frame, self._result(found, scores)))
             analysed.append((claim, trackers[claim.feed].state(), rows))
         return analysed
+
+    def judge_frames(
+        self, frames: Iterable[tuple[float, ImageBGR]], tracker: Tracker
+    ) -> list[tuple[float, list[Sighting]]]:
+        """Find and judge the faces in a few frames of a recording, given with their times.
+
+        Frames are asked for one by one and let go at once; all their faces go through the
+        classifier together. `tracker` only tells where to look twice: who is who is decided when
+        the whole recording is known.
+        """
+        size_hw = self._classifier.card.input_size_hw
+        found: list[tuple[float, list[tuple[Detection, Colours]]]] = []
+        crops = []
+        started = time.perf_counter()
+        for t, image_bgr in frames:
+            decoded = time.perf_counter()
+            faces, colours = tracker.find(self._detector, image_bgr, t)
+            tracker.update(faces, t, colours)
+            crops += [crop_face(image_bgr, face, size_hw) for face in faces]
+            found.append((t, list(zip(faces, colours, strict=True))))
+            self._done.stage_seconds["decode"] += decoded - started
+            started = time.perf_counter()
+            self._done.stage_seconds["detect"] += started - decoded
+        scores = iter(self._classifier.predict(_stack(crops, size_hw)))
+        self._done.stage_seconds["classify"] += time.perf_counter() - started
+        self._done.frames += len(found)
+        self._done.batches += 1
+        self._done.faces += len(crops)
+        return [
+            (t, [Sighting(face, colours, next(scores)) for face, colours in faces])
+            for t, faces in found
+        ]
 
     def judge_still(self, image_bgr: ImageBGR) -> list[Face]:
         """Find and judge the faces of one picture, without past: numbered from left to right."""
@@ -176,7 +225,7 @@ class Pipeline:
 def face_of(
     track: int,
     box_xywh: tuple[float, float, float, float],
-    scores: NDArray[np.float32],
+    scores: Sequence[float] | NDArray[np.float32],
     labels: Sequence[str],
     unsure_below: float,
 ) -> Face:

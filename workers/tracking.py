@@ -180,9 +180,19 @@ class Tracker:
 
         The order is that of the detector, the surest first.
         """
+        faces, colours = self.find(detector, image_bgr, t)
+        return self.update(faces, t, colours)
+
+    def find(
+        self, detector: FaceDetector, image_bgr: ImageBGR, t: float
+    ) -> tuple[list[Detection], list[Colours]]:
+        """Return all faces in the picture taken at `t` with their colours, as `update` takes them.
+
+        Besides the detector's those that are where a known face should be, when asked again.
+        """
         faces = detector.detect(image_bgr)
         faces += self._look_again(detector, image_bgr, faces, t)
-        return self.update(faces, t, [colours_of(image_bgr, face.box_xywh) for face in faces])
+        return faces, [colours_of(image_bgr, face.box_xywh) for face in faces]
 
     def update(
         self, faces: Sequence[Detection], t: float, colours: Sequence[Colours] = ()
