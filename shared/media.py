@@ -15,6 +15,9 @@ path that is none.
 from __future__ import annotations
 
 import contextlib
+import copy
+import hashlib
+import io
 import os
 import re
 import secrets
@@ -22,14 +25,17 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from shared.errors import ConfigError, InvalidRecord, MediaError, NotFound
 from shared.source import mask_address
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer  # collections.abc has it from Python 3.12 on
 
 _PART = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _DRAFTS = ".drafts"  # no path can name it: parts do not begin with a dot
@@ -48,6 +54,17 @@ class Media:
             self._store = _Folder(Path(path).expanduser().absolute())
         else:
             self._store = _Bucket(url, self.address)
+        self._touch: Callable[[], None] = lambda: None
+
+    def watched(self, touch: Callable[[], None]) -> Media:
+        """The same storage for work that can be stopped at any access to it.
+
+        `touch` is called before each verb and every few kilobytes that are written to a file of
+        `create`; what it raises goes through, and such a file then never appears.
+        """
+        other = copy.copy(self)
+        other._touch = touch
+        return other
 
     def read(self, path: str) -> bytes:
         """The whole file; raises NotFound."""
@@ -71,7 +88,7 @@ class Media:
         with self._speaking(path):
             draft = self._store.new_draft()
         try:
-            with draft.open("wb") as file:
+            with io.BufferedWriter(_TouchedFile(draft, self._touch)) as file:
                 yield file
             self.put_file(path, draft)
         finally:
@@ -103,6 +120,11 @@ class Media:
                 raise FileNotFoundError
             return size
 
+    def stamp(self, file: BinaryIO) -> tuple[int, str]:
+        """Bytes of a file that `open` gave, and a word that no other version of it has."""
+        with self._speaking("an open file"):
+            return self._store.stamp(file)
+
     def age_s(self, path: str) -> float:
         """Seconds since a file was written, by the storage's clock; raises NotFound."""
         with self._speaking(path):
@@ -126,6 +148,7 @@ class Media:
     @contextlib.contextmanager
     def _speaking(self, path: str) -> Iterator[None]:
         """Turn what the storage raises into this tree's errors."""
+        self._touch()
         try:
             yield
         except FileNotFoundError as error:
@@ -135,6 +158,18 @@ class Media:
                 f"The storage {self.address} cannot be used for {path!r} "
                 f"({type(error).__name__}: {error}): check MEDIA_URL, access rights and free space."
             ) from error
+
+
+class _TouchedFile(io.FileIO):
+    """A file to write that calls `touch` before each write."""
+
+    def __init__(self, path: Path, touch: Callable[[], None]) -> None:
+        super().__init__(path, "w+")
+        self._touch = touch
+
+    def write(self, data: Buffer) -> int:
+        self._touch()
+        return super().write(data)
 
 
 class _Store(Protocol):
@@ -147,6 +182,7 @@ class _Store(Protocol):
     def put_file(self, path: str, local: Path) -> None: ...
     def local(self, path: str) -> contextlib.AbstractContextManager[Path]: ...
     def size(self, path: str) -> int | None: ...
+    def stamp(self, file: BinaryIO) -> tuple[int, str]: ...
     def modified_at(self, path: str) -> float: ...
     def names(self, folder: str) -> list[str]: ...
     def delete(self, path: str) -> None: ...
@@ -204,6 +240,10 @@ class _Folder:
             return file.stat().st_size if file.is_file() else None
         except FileNotFoundError:
             return None
+
+    def stamp(self, file: BinaryIO) -> tuple[int, str]:
+        found = os.fstat(file.fileno())
+        return found.st_size, f"{found.st_mtime_ns:x}-{found.st_ino:x}-{found.st_size:x}"
 
     def modified_at(self, path: str) -> float:
         return (self._root / path).stat().st_mtime
@@ -326,6 +366,14 @@ class _Bucket:
         except FileNotFoundError:
             return None
         return int(info["size"]) if info["type"] == "file" else None
+
+    def stamp(self, file: BinaryIO) -> tuple[int, str]:
+        info: dict[str, Any] = getattr(file, "details", {})
+        size = int(info["size"])
+        for word in ("ETag", "etag", "mtime", "LastModified", "created"):
+            if info.get(word):
+                return size, hashlib.sha256(f"{info[word]} {size}".encode()).hexdigest()[:24]
+        return size, f"{size:x}"
 
     def modified_at(self, path: str) -> float:
         fs, key = self._at(path)

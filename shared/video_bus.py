@@ -7,7 +7,7 @@ given out again. What it promises:
   with a token. A worker that says nothing for `LEASE_S` has lost it; one whose Redis was restarted
   takes its step again with the next `hold`, as long as nobody else has.
 - Each start of a step is counted as an attempt until the step is done, also that of a worker that
-  was killed.
+  was killed. A step that failed pauses before the next.
 - A deleted video stays deleted for `TOMBSTONE_S`, whatever late workers say.
 
 Not here: files, and what is to be done next (`shared.videos`). Every verb raises BusError where
@@ -35,6 +35,7 @@ from shared.video import Export, ExportKind, ExportState, Video
 LEASE_S = 5.0
 TOMBSTONE_S = 3600.0
 LEADER_S = 5.0
+_PAUSES_MS = (2_000, 20_000)  # after the first and second failure: storage may come back
 _EXPORT_FAILURE_S = 60.0  # after that, asking for the file tries it again
 _LOCK_S = 15.0  # a change of one video's record takes a few accesses to the storage
 _RATE_SAMPLES = 16
@@ -93,16 +94,21 @@ _END = (
     + """
 local step, token, outcome, reason = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 if gone() then return 0 end
-if holder(step) == token then redis.call('HDEL', key..':leases', step) end
+local mine = holder(step) == token
+if mine then redis.call('HDEL', key..':leases', step) end
 if outcome == 'done' then
   redis.call('HDEL', key..':attempts', step)
   redis.call('HDEL', key..':reasons', step)
 elseif outcome == 'given back' then
-  if redis.call('HINCRBY', key..':attempts', step, -1) <= 0 then
+  if mine and redis.call('HINCRBY', key..':attempts', step, -1) <= 0 then
     redis.call('HDEL', key..':attempts', step)
   end
 else
   redis.call('HSET', key..':reasons', step, reason)
+  local pause_ms = ARGV[5 + tonumber(redis.call('HGET', key..':attempts', step) or '1')]
+  if mine and pause_ms then
+    redis.call('HSET', key..':leases', step, 'pause '..(now + pause_ms))
+  end
 end
 return 1
 """
@@ -160,9 +166,9 @@ class Ended(StrEnum):
 class Work:
     """What is going on with one video.
 
-    `held`: steps that a worker holds. `attempts` and `reasons` a step, until it is done. `frames`
-    done a segment. `marks`: numbers that are expensive to find in the storage; empty when Redis has
-    forgotten them.
+    `held`: steps that a worker holds, or that pause. `attempts` and `reasons` a step, until it is
+    done. `frames` done a segment. `marks`: numbers that are expensive to find in the storage; empty
+    when Redis has forgotten them.
     """
 
     held: frozenset[str]
@@ -334,8 +340,10 @@ class VideoBus:
 
     @_verb
     def end(self, video_id: str, step: str, token: str, ended: Ended, reason: str = "") -> None:
-        """Let go of a step."""
-        self._end(keys=[self._prefix], args=[video_id, step, token, ended.value, reason])
+        """Let go of a step; one that failed is not free before a pause has passed."""
+        self._end(
+            keys=[self._prefix], args=[video_id, step, token, ended.value, reason, *_PAUSES_MS]
+        )
 
     @_verb
     def work(self, video_ids: Sequence[str]) -> dict[str, Work]:

@@ -29,6 +29,10 @@ _log = structlog.get_logger(__name__)
 MAX_FEEDS = 4
 MAX_FRAMES = 4
 _IDLE_S = 0.3  # a drain without work ends after this, and another job gets the worker
+# Within other work: recorded video keeps a quarter of a worker, however many feeds there are.
+_LIVE_TO_OTHER = 3.0
+_MOST_CREDIT_S = 0.3
+_TURN_EVERY_S = 0.008  # a look at Redis takes 0.2 ms
 _WAIT_S = 0.25  # shorter than a lease: a waiting drain must go on counting as alive
 
 Analysis = tuple[Claim, Mapping[str, Any], Sequence[Outcome]]
@@ -46,6 +50,7 @@ class Drain:
         name: str,
         staleness_s: float,
         timeline_s: float,
+        serves_video: bool = False,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self._bus = bus
@@ -54,10 +59,15 @@ class Drain:
         self._name = name
         self._staleness_s = staleness_s
         self._timeline_s = timeline_s
+        self._serves_video = serves_video
         self._stopping = stopping
 
     def run(self, slice_s: float) -> None:
-        """Serve for `slice_s`, or until nothing came for a while; then pass the baton on."""
+        """Serve for `slice_s`, or until nothing came for a while; then pass the baton on.
+
+        Where work on a video waits, it gets this worker at once: within it, live feeds have their
+        turns (`Turns`).
+        """
         try:
             self._bus.drain_started()
             ends_at = time.monotonic() + slice_s
@@ -69,6 +79,8 @@ class Drain:
                     break
                 else:
                     self._bus.wait_ready(_WAIT_S)
+                if self._serves_video and self._jobs.video_work_waits():
+                    break
             if self._bus.drain_ended(self._name):
                 self._jobs.enqueue_drain()
         except BusError as error:
@@ -119,6 +131,34 @@ class Drain:
                 _log.exception("a frame is set aside", feed=claim.feed, seq=frame.seq)
                 outcomes.append(Outcome(frame, None, f"{type(error).__name__}: {error}"[:200]))
         return claim, state or {}, outcomes
+
+
+class Turns:
+    """Gives live feeds their turns within other work of the same worker.
+
+    Calling it serves what is ready. Live feeds get as much of the worker as they need, up to
+    `_LIVE_TO_OTHER` times what the other work gets.
+    """
+
+    def __init__(self, drain: Drain) -> None:
+        self._drain = drain
+        self._credit_s = 0.0
+        self._left_at = time.monotonic()
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        if now - self._left_at < _TURN_EVERY_S:
+            return
+        earned_s = _LIVE_TO_OTHER * (now - self._left_at)
+        self._credit_s = min(_MOST_CREDIT_S, self._credit_s + earned_s)
+        try:
+            while self._credit_s > 0 and self._drain.turn():
+                ended_at = time.monotonic()
+                self._credit_s -= ended_at - now
+                now = ended_at
+        except BusError as error:
+            _log.warning("live feeds missed a turn", error=str(error))
+        self._left_at = time.monotonic()
 
 
 class _Renewal:

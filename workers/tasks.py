@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from shared.jobs import DRAIN_SLICE_S
 from workers.live import Drain
+from workers.steps import Steps
 
-_drain: Drain | None = None
+_engines: tuple[Drain, Steps] | None = None
 
 
-def install(drain: Drain) -> None:
-    """Give this process's tasks their engine, models loaded and warm."""
-    global _drain  # noqa: PLW0603 - RQ calls plain functions; one engine a process is the point
-    _drain = drain
+def install(drain: Drain, steps: Steps) -> None:
+    """Give this process's tasks their engines, models loaded and warm."""
+    global _engines  # noqa: PLW0603 - RQ calls plain functions; one set a process is the point
+    _engines = drain, steps
 
 
 def drain() -> None:
     """Serve ready feeds for a slice of time."""
-    if _drain is None:
+    _installed()[0].run(DRAIN_SLICE_S)
+
+
+def video_step(video_id: str, step: str) -> None:
+    """Do one step of a recorded video."""
+    _installed()[1].run(video_id, step)
+
+
+def _installed() -> tuple[Drain, Steps]:
+    if _engines is None:
         raise RuntimeError("this process was not started by `moodline worker`")
-    _drain.run(DRAIN_SLICE_S)
+    return _engines

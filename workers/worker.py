@@ -23,15 +23,21 @@ from rq import Queue, SimpleWorker
 from rq.exceptions import InvalidJobOperation, StopRequested
 from rq.job import Job
 from rq.serializers import JSONSerializer
+from rq.worker import DequeueStrategy
 
 from shared.bus import Bus, connect
 from shared.config import Settings
 from shared.errors import BusError
-from shared.jobs import QUEUES, Jobs
+from shared.jobs import LIVE_QUEUE, QUEUES, VIDEO_QUEUE, Jobs
+from shared.media import Media
 from shared.schema import WorkerReport
+from shared.videos import Videos
 from workers import tasks
-from workers.live import Drain
+from workers.keeper import Keeper
+from workers.live import Drain, Turns
 from workers.pipeline import Pipeline, load_pipeline
+from workers.steps import Steps
+from workers.vision.classifier import read_card
 
 _log = structlog.get_logger(__name__)
 _REPORT_EVERY_S = 2.0
@@ -90,17 +96,33 @@ def run(settings: Settings, redis_url: str, queues: tuple[str, ...] = QUEUES) ->
         target=_report, args=(bus, pipeline, report, stopping), name="report", daemon=True
     )
     reporter.start()
-    tasks.install(
-        Drain(
-            bus,
-            Jobs(redis_url),
-            pipeline,
-            name=name,
-            staleness_s=settings.staleness_s,
-            timeline_s=settings.timeline_s,
-            stopping=stopping.is_set,
-        )
+    jobs = Jobs(redis_url)
+    videos = Videos(redis_url, Media(settings.media_address), jobs)
+    drain = Drain(
+        bus,
+        jobs,
+        pipeline,
+        name=name,
+        staleness_s=settings.staleness_s,
+        timeline_s=settings.timeline_s,
+        serves_video=VIDEO_QUEUE in queues,
+        stopping=stopping.is_set,
     )
+    steps = Steps(
+        videos,
+        pipeline,
+        read_card(settings.model),
+        smoothing_s=settings.smoothing_s,
+        live_turn=Turns(drain) if LIVE_QUEUE in queues else lambda: None,
+        stopping=stopping.is_set,
+    )
+    tasks.install(drain, steps)
+    keeper = Keeper(
+        videos,
+        name=name,
+        retention_s=settings.retention_days * 86400 if settings.retention_days else None,
+    )
+    threading.Thread(target=keeper.run, args=(stopping,), name="keeper", daemon=True).start()
     while not stopping.is_set():
         _work(redis_url, queues, stopping)
         # RQ gives up when Redis goes away in mid-job; the models stay loaded meanwhile.
@@ -120,7 +142,8 @@ def _work(redis_url: str, queues: tuple[str, ...], stopping: threading.Event) ->
             serializer=JSONSerializer,
             stopping=stopping,
         )
-        worker.work(logging_level="WARNING")
+        # In turns: neither kind of work can keep the other from this worker.
+        worker.work(logging_level="WARNING", dequeue_strategy=DequeueStrategy.ROUND_ROBIN)
     except RedisError as error:
         _log.warning("Redis is away", error=str(error))
 
