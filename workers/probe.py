@@ -19,6 +19,8 @@ import resource
 from dataclasses import asdict
 from pathlib import Path
 
+import av.subtitles.stream  # noqa: F401 - PyAV would at its first file, when no file can be opened
+
 from shared.errors import SourceError
 from workers import footage
 
