@@ -80,6 +80,10 @@ class Settings(BaseSettings):
         (), description="Further host names the page is reached by, with commas between."
     )
 
+    max_upload_mb: int = Field(
+        4096, ge=1, le=1_000_000, description="Largest video that is taken, in megabytes (MiB)."
+    )
+
     # Capture
     fps: float = Field(15.0, gt=0, le=60, description="Frames per second captured of a feed.")
     width: int = Field(640, ge=64, le=3840, description="Widest picture captured, in pixels.")

@@ -13,12 +13,30 @@ from flask_socketio import SocketIO
 
 from shared.bus import Bus
 from shared.config import Settings
-from web import feeds, health, pages, pictures, problem, session
+from shared.jobs import Jobs
+from shared.media import Media
+from shared.videos import Videos
+from web import (
+    feeds,
+    form,
+    health,
+    pages,
+    people,
+    pictures,
+    problem,
+    report,
+    session,
+    uploads,
+    videos,
+)
+from web.bodies import Bodies
 from web.follower import Follower
 from web.guard import Guard
+from web.intake import Intake
 from web.live import Live
+from web.parts import Parts
 
-_MAX_BODY_BYTES = 64 * 1024  # of a request; nothing here takes more than a form
+_MAX_BODY_BYTES = 64 * 1024  # of a request; the routes that take videos say so themselves
 _MAX_MESSAGE_BYTES = 64 * 1024  # of a Socket.IO client
 
 
@@ -42,6 +60,9 @@ def create_app(settings: Settings, bus: Bus) -> Flask:
     follower = Follower(bus, f"web-{secrets.token_hex(4)}")
     live = Live(socketio, bus, follower)
     sessions = session.Sessions(settings)
+    kept = Videos(bus.url, Media(settings.media_address), Jobs(bus.url))
+    bodies, parts = Bodies(settings.max_upload_mb), Parts(settings.data_dir)
+    intake = Intake(kept)
     problem.register(app)
     for blueprint in (
         pages.blueprint(sessions),
@@ -49,9 +70,14 @@ def create_app(settings: Settings, bus: Bus) -> Flask:
         health.blueprint(bus, live),
         feeds.blueprint(settings, bus),
         pictures.blueprint(bus, follower),
+        videos.blueprint(kept),
+        report.blueprint(kept),
+        people.blueprint(kept),
+        form.blueprint(bodies, parts, intake, kept),
+        uploads.blueprint(bodies, parts, intake),
     ):
         app.register_blueprint(blueprint)
-    app.extensions["moodline"] = (live, follower)
+    app.extensions["moodline"] = (live, follower, intake, parts, kept)
     app.wsgi_app = Guard(app.wsgi_app, settings, sessions)  # type: ignore[method-assign]
     return app
 

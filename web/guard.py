@@ -39,7 +39,8 @@ _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _OPEN_PATHS = ("/healthz", "/login")
 _OPEN_FOLDER = "/assets/"
 _SOCKET_PATH = "/socket.io/"
-_PAGES = ("/",)
+_PAGES = ("/", "/videos")
+_PAGES_FOLDER = "/videos/"
 _HOST = re.compile(
     r"^(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<name>[^\[\]:/@?#\s]+))(?::(?P<port>\d{1,5}))?$"
 )
@@ -48,7 +49,7 @@ _HEADERS = (
     (
         "Content-Security-Policy",
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
-        "connect-src 'self'; worker-src 'self'; manifest-src 'self'; "
+        "media-src 'self' blob:; connect-src 'self'; worker-src 'self'; manifest-src 'self'; "
         "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     ),
     ("X-Content-Type-Options", "nosniff"),
@@ -138,7 +139,10 @@ class Guard:
             return self._check_bearer(authorization[7:].strip(), environ.get("REMOTE_ADDR", ""))
         if self._sessions.is_valid(_cookie(environ)):
             return None
-        if path in _PAGES and environ["REQUEST_METHOD"] in ("GET", "HEAD"):
+        if (path in _PAGES or path.startswith(_PAGES_FOLDER)) and environ["REQUEST_METHOD"] in (
+            "GET",
+            "HEAD",
+        ):
             return Response(status=HTTPStatus.FOUND, headers={"Location": "/login"})
         return _unauthorized("Log in at /login, or send the password as `Authorization: Bearer`.")
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from shared import video
 from shared.schema import MAX_FPS, MAX_NAME_LENGTH, Drop, FeedState
 
 _NUMBER = {"type": "number"}
 _COUNT = {"type": "integer", "minimum": 0}
 _TEXT = {"type": "string"}
 _MAYBE_NUMBER = {"type": ["number", "null"]}
+_SHARE = {"type": "number", "minimum": 0, "maximum": 1}
 
 
 def describe() -> dict[str, Any]:
@@ -24,7 +26,15 @@ def describe() -> dict[str, Any]:
             "come over Socket.IO. Where a password is set, send it as a bearer token.",
         },
         "security": [{}, {"password": []}, {"session": []}],
-        "paths": {**_health(), **_feeds(), **_pictures()},
+        "paths": {
+            **_health(),
+            **_feeds(),
+            **_pictures(),
+            **_videos(),
+            **_uploads(),
+            **_reports(),
+            **_people(),
+        },
         "components": {
             "schemas": _schemas(),
             "securitySchemes": {
@@ -155,8 +165,313 @@ def _pictures() -> dict[str, Any]:
     }
 
 
+def _videos() -> dict[str, Any]:
+    answer = {"$ref": "#/components/schemas/Video"}
+    unknown = {"404": _problem("There is no such video.")}
+    return {
+        "/api/videos": {
+            "get": _operation(
+                "All videos, newest first, and how far each is.",
+                {"200": _json("The videos.", {"type": "array", "items": answer})},
+            ),
+            "post": {
+                **_operation(
+                    "Hand a video in. It is looked into at once and analysed later.",
+                    {
+                        "202": _json("The video; Location is its address.", answer),
+                        "400": _problem("A field does not fit; `field` names it."),
+                        "413": _problem("The file is larger than is taken."),
+                        "415": _problem("The body is no form."),
+                        "422": _problem("The file is no video that can be analysed."),
+                        "503": _problem("Too many files are being sent; see Retry-After."),
+                        "507": _problem("The server's disk is full."),
+                    },
+                ),
+                "requestBody": {
+                    "required": True,
+                    "content": {
+                        "multipart/form-data": {"schema": {"$ref": "#/components/schemas/NewVideo"}}
+                    },
+                },
+            },
+        },
+        "/api/videos/{video_id}": {
+            "parameters": [_video_id()],
+            "get": _operation("One video.", {"200": _json("The video.", answer), **unknown}),
+            "patch": _changing(
+                "Give a video another name.",
+                {"name": {**_TEXT, "minLength": 1, "maxLength": video.MAX_NAME_LENGTH}},
+                {"200": _json("The video.", answer), **unknown},
+            ),
+            "delete": _operation(
+                "Remove a video, its report and all else that was made of it.",
+                {"204": {"description": "It is gone."}, **unknown},
+            ),
+        },
+        "/api/videos/{video_id}/cancel": {
+            "parameters": [_video_id()],
+            "post": _operation(
+                "Stop the analysis; fine where it has ended already.",
+                {"200": _json("The video.", answer), **unknown},
+            ),
+        },
+        "/api/videos/{video_id}/retry": {
+            "parameters": [_video_id()],
+            "post": _operation(
+                "Go on with a failed or cancelled video.",
+                {
+                    "200": _json("The video.", answer),
+                    "409": _problem("It is neither."),
+                    **unknown,
+                },
+            ),
+        },
+    }
+
+
+def _uploads() -> dict[str, Any]:
+    unknown = {"404": _problem("There is no such upload (any more).")}
+    tus = {"description": "The tus protocol, https://tus.io/protocols/resumable-upload"}
+    old = {"412": _problem("Tus-Resumable: 1.0.0 is missing.")}
+    part_id = {"name": "part_id", "in": "path", "required": True, "schema": _TEXT}
+    return {
+        "/api/uploads": {
+            "post": {
+                **_operation(
+                    "Begin an upload that can be resumed (tus 1.0, creation).",
+                    {
+                        "201": {"description": "Location is the address to send the file to."},
+                        "400": _problem("A header does not fit; `field` names it."),
+                        "413": _problem("The file is larger than is taken."),
+                        "422": _problem("The file is empty."),
+                        "507": _problem("The server's disk is full."),
+                        **old,
+                    },
+                ),
+                "parameters": [
+                    _header("Upload-Length", _COUNT, "Bytes of the whole file."),
+                    _header(
+                        "Upload-Metadata",
+                        _TEXT,
+                        "filename, fps, start and end, each with its value in Base64.",
+                        required=False,
+                    ),
+                ],
+                "externalDocs": {"url": "https://tus.io", **tus},
+            },
+        },
+        "/api/uploads/{part_id}": {
+            "parameters": [part_id],
+            "head": _operation(
+                "How much has arrived: Upload-Offset; Moodline-Video is there when it is a video.",
+                {
+                    "200": {"description": "See the headers."},
+                    "422": {
+                        "description": "The file was no video; send the last piece to hear why."
+                    },
+                    "423": {"description": "Another request works on it: ask again."},
+                    **unknown,
+                    **old,
+                },
+            ),
+            "patch": {
+                **_operation(
+                    "Send the next piece.",
+                    {
+                        "204": {
+                            "description": "It is kept. With the last: Moodline-Video is the id."
+                        },
+                        "400": _problem("The connection broke, or an option does not fit."),
+                        "409": _problem("Upload-Offset is not what has arrived."),
+                        "413": _problem("More came than Upload-Length said."),
+                        "415": _problem("The body is not application/offset+octet-stream."),
+                        "422": _problem("The file is all there and no video."),
+                        "423": _problem("Another request works on it: try again."),
+                        "503": _problem("Too many files are being sent; see Retry-After."),
+                        "507": _problem("The server's disk is full."),
+                        **unknown,
+                        **old,
+                    },
+                ),
+                "parameters": [_header("Upload-Offset", _COUNT, "Where the piece begins.")],
+                "requestBody": {
+                    "required": True,
+                    "content": {"application/offset+octet-stream": {}},
+                },
+            },
+            "delete": _operation(
+                "Give an upload up.",
+                {"204": {"description": "What had arrived is gone."}, **unknown, **old},
+            ),
+        },
+    }
+
+
+def _reports() -> dict[str, Any]:
+    none_yet = {
+        "404": _problem("There is no such video, or no such file of it."),
+        "409": _problem("There is no report yet; the detail says how the video is."),
+    }
+    in_part = {
+        "206": {"description": "The part that Range asks for."},
+        "304": {"description": "The copy with that ETag is still right."},
+        "416": _problem("Range lies behind the end."),
+    }
+    made = {
+        "202": _json(
+            "It is being made: ask again.",
+            _object({"state": {"const": "running"}, "progress": _SHARE}),
+        ),
+        "503": _problem("It could not be made."),
+    }
+    number = {
+        name: {"name": name, "in": "path", "required": True, "schema": _COUNT}
+        for name in ("number", "person")
+    }
+
+    def file(
+        summary: str, kind: str, *parameters: dict[str, Any], answers: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        there = {"200": {"description": "The file.", "content": {kind: {}}}}
+        return {
+            "parameters": [_video_id(), *parameters, _download()],
+            "get": _operation(summary, {**there, **in_part, **(answers or {}), **none_yet}),
+        }
+
+    blur = {"name": "blur", "in": "query", "schema": {"enum": ["0", "1"], "default": "0"}}
+    base = "/api/videos/{video_id}"
+    return {
+        f"{base}/source": file("The file as it was handed in.", "video/*"),
+        f"{base}/results.json": file("Every frame with its faces.", "application/json"),
+        f"{base}/results.csv": file("A row for each face of each frame.", "text/csv"),
+        f"{base}/summary.json": file("What the report page draws from.", "application/json"),
+        f"{base}/boxes/{{number}}.json": file(
+            "The boxes of ten seconds, for the overlay.", "application/json", number["number"]
+        ),
+        f"{base}/faces/{{person}}.jpg": file(
+            "A person's best picture.", "image/jpeg", number["person"]
+        ),
+        f"{base}/annotated.mp4": file(
+            "The video with boxes and names; made when first asked for.",
+            "video/mp4",
+            blur,
+            answers=made,
+        ),
+        f"{base}/preview.mp4": file(
+            "A copy that browsers play; made when first asked for.", "video/mp4", answers=made
+        ),
+        f"{base}/summary.pdf": file(
+            "The report on one page; made when first asked for.", "application/pdf", answers=made
+        ),
+    }
+
+
+def _people() -> dict[str, Any]:
+    edits = {"200": _json("All edits of people.", {"$ref": "#/components/schemas/People"})}
+    wrong = {
+        "404": _problem("There is no such video or person."),
+        "409": _problem("There is no report yet, or these are two people: see the detail."),
+    }
+    person = {"name": "person", "in": "path", "required": True, "schema": _COUNT}
+    base = "/api/videos/{video_id}/people/{person}"
+    return {
+        base: {
+            "parameters": [_video_id(), person],
+            "patch": _changing(
+                "Name a person of the report; null: no name.",
+                {
+                    "name": {
+                        "type": ["string", "null"],
+                        "maxLength": video.MAX_PERSON_NAME_LENGTH,
+                    }
+                },
+                {**edits, **wrong},
+            ),
+        },
+        f"{base}/merge": {
+            "parameters": [_video_id(), person],
+            "post": _changing(
+                "Say that this number is the person `into`.",
+                {"into": {"type": "integer"}},
+                {**edits, **wrong},
+            ),
+            "delete": _operation("Undo that.", {**edits, **wrong}),
+        },
+    }
+
+
 def _schemas() -> dict[str, Any]:
     return {
+        "NewVideo": {
+            "type": "object",
+            "required": ["file"],
+            "additionalProperties": False,
+            "properties": {
+                "file": {"type": "string", "contentMediaType": "application/octet-stream"},
+                "fps": {
+                    **_NUMBER,
+                    "exclusiveMinimum": 0,
+                    "maximum": video.MAX_SAMPLED_FPS,
+                    "description": "Frames per second to analyse; without it, every frame.",
+                },
+                "start": {**_NUMBER, "minimum": 0, "description": "Seconds from the beginning."},
+                "end": {**_NUMBER, "description": "Seconds from the beginning."},
+            },
+        },
+        "Video": _object(
+            {
+                "id": _TEXT,
+                "name": _TEXT,
+                "status": {"enum": [status.value for status in video.VideoStatus]},
+                "progress": _SHARE,
+                "frames_total": {
+                    "type": ["integer", "null"],
+                    "description": "Frames to analyse; null until that is known.",
+                },
+                "frames_done": _COUNT,
+                "eta_s": {**_MAYBE_NUMBER, "description": "Seconds left; null: not known."},
+                "error": {"type": ["string", "null"]},
+                "created_at": {**_NUMBER, "description": "Epoch seconds."},
+                "finished_at": {**_MAYBE_NUMBER, "description": "Epoch seconds."},
+                "size_bytes": _COUNT,
+                "duration_s": {**_MAYBE_NUMBER, "description": "null: the file does not say."},
+                "width": _COUNT,
+                "height": _COUNT,
+                "fps": {**_MAYBE_NUMBER, "description": "null: the file does not say."},
+                "playable": {"type": "boolean", "description": "Browsers play it as it is."},
+                "has_sound": {"type": "boolean"},
+                "options": _object(
+                    {"fps": _MAYBE_NUMBER, "start_s": _NUMBER, "end_s": _MAYBE_NUMBER}
+                ),
+                "updating": {
+                    "type": "boolean",
+                    "description": "Edits of people are not in the report yet.",
+                },
+                "exports": {
+                    "type": "object",
+                    "description": "The files that were asked for.",
+                    "propertyNames": {"enum": [kind.value for kind in video.ExportKind]},
+                    "additionalProperties": _object(
+                        {
+                            "state": {"enum": [state.value for state in video.ExportState]},
+                            "progress": _SHARE,
+                            "error": {"type": ["string", "null"]},
+                        }
+                    ),
+                },
+            }
+        ),
+        "People": _object(
+            {
+                "revision": {**_COUNT, "description": "Rises with every edit; see summary.json."},
+                "names": {"type": "object", "additionalProperties": _TEXT},
+                "merged": {
+                    "type": "object",
+                    "description": "Number to the person it belongs to.",
+                    "additionalProperties": _COUNT,
+                },
+            }
+        ),
         "NewFeed": {
             "type": "object",
             "required": ["source"],
@@ -255,6 +570,19 @@ def _operation(
     return {"summary": summary, "responses": {**responses, **refused}}
 
 
+def _changing(summary: str, fields: dict[str, Any], responses: dict[str, Any]) -> dict[str, Any]:
+    """An operation that takes a JSON object with these fields and no other."""
+    wrong = {
+        "400": _problem("A field does not fit; `field` names it."),
+        "415": _problem("The body is not declared as JSON."),
+    }
+    schema = {**_object(fields), "additionalProperties": False}
+    return {
+        **_operation(summary, {**responses, **wrong}),
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+    }
+
+
 def _object(properties: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "required": list(properties), "properties": properties}
 
@@ -270,3 +598,28 @@ def _problem(description: str) -> dict[str, Any]:
 
 def _feed_id() -> dict[str, Any]:
     return {"name": "feed_id", "in": "path", "required": True, "schema": _TEXT}
+
+
+def _video_id() -> dict[str, Any]:
+    return {"name": "video_id", "in": "path", "required": True, "schema": _TEXT}
+
+
+def _download() -> dict[str, Any]:
+    return {
+        "name": "download",
+        "in": "query",
+        "schema": {"enum": ["0", "1"], "default": "0"},
+        "description": "1: a browser saves the file instead of showing it.",
+    }
+
+
+def _header(
+    name: str, schema: dict[str, Any], description: str, *, required: bool = True
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "header",
+        "required": required,
+        "schema": schema,
+        "description": description,
+    }

@@ -1,4 +1,4 @@
-"""The page, its files, and the description of the API.
+"""The pages, their files, and the description of the API.
 
 Files lie below ``/assets/<digest>/``: the digest is that of all of them together, so that a browser
 keeps them for good and still never mixes two versions.
@@ -20,13 +20,22 @@ _A_YEAR_S = 365 * 24 * 3600
 
 
 def blueprint(sessions: Sessions) -> Blueprint:
-    """``/``, ``/assets/…`` and ``/api/openapi.json``."""
+    """``/``, ``/videos``, ``/videos/<id>``, ``/assets/…`` and ``/api/openapi.json``."""
     bp = Blueprint("pages", __name__)
     current = _digest(_STATIC)
 
     @bp.get("/")
     def dashboard() -> str:
         return render_template("dashboard.html", can_log_out=sessions.required)
+
+    @bp.get("/videos")
+    def videos() -> str:
+        return render_template("videos.html", can_log_out=sessions.required)
+
+    @bp.get("/videos/<video_id>")
+    def report(video_id: str) -> str:
+        # Whether there is such a video, the page finds out and says.
+        return render_template("report.html", video_id=video_id, can_log_out=sessions.required)
 
     @bp.get("/assets/<digest>/<path:name>")
     def asset(digest: str, name: str) -> Response:

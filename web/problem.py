@@ -14,12 +14,22 @@ import structlog
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from shared.errors import BusError, InvalidRecord, MoodlineError, NotFound, SourceError
+from shared.errors import (
+    BusError,
+    Conflict,
+    InvalidRecord,
+    MediaError,
+    MoodlineError,
+    NotFound,
+    SourceError,
+)
 
 _log = structlog.get_logger(__name__)
 _STATUS: dict[type[MoodlineError], HTTPStatus] = {
     NotFound: HTTPStatus.NOT_FOUND,
+    Conflict: HTTPStatus.CONFLICT,
     BusError: HTTPStatus.SERVICE_UNAVAILABLE,
+    MediaError: HTTPStatus.SERVICE_UNAVAILABLE,
     SourceError: HTTPStatus.BAD_REQUEST,
     InvalidRecord: HTTPStatus.BAD_REQUEST,
 }
@@ -31,12 +41,32 @@ _ADVICE = {
 }
 
 
-class BadField(InvalidRecord):
+class Refused(MoodlineError):
+    """A request that cannot be done as it is; `status` says why in HTTP's words.
+
+    `field` names what is wrong with it, if that is one thing; `retry_after_s` is given where the
+    same request will do later.
+    """
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        detail: str,
+        *,
+        field: str | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.field = field
+        self.retry_after_s = retry_after_s
+
+
+class BadField(Refused):
     """A field of a request that does not fit; `field` is its name."""
 
     def __init__(self, field: str, detail: str) -> None:
-        super().__init__(detail)
-        self.field = field
+        super().__init__(HTTPStatus.BAD_REQUEST, detail, field=field)
 
 
 def problem(status: int, detail: str, **more: Any) -> Response:
@@ -53,9 +83,18 @@ def problem(status: int, detail: str, **more: Any) -> Response:
 
 def register(app: Flask) -> None:
     """Answer every error of this app with a problem."""
+    app.register_error_handler(Refused, _refused)
     app.register_error_handler(MoodlineError, _ours)
     app.register_error_handler(HTTPException, _https)
     app.register_error_handler(Exception, _defect)
+
+
+def _refused(error: Refused) -> Response:
+    more = {"field": error.field} if error.field else {}
+    answer = problem(error.status, str(error), **more)
+    if error.retry_after_s is not None:
+        answer.headers["Retry-After"] = str(error.retry_after_s)
+    return answer
 
 
 def _ours(error: MoodlineError) -> Response:
@@ -63,8 +102,7 @@ def _ours(error: MoodlineError) -> Response:
         (_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS),
         HTTPStatus.INTERNAL_SERVER_ERROR,
     )
-    more = {"field": error.field} if isinstance(error, BadField) else {}
-    answer = problem(status, str(error), **more)
+    answer = problem(status, str(error))
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         answer.headers["Retry-After"] = "2"
     return answer
@@ -74,7 +112,7 @@ def _https(error: HTTPException) -> Response:
     status = HTTPStatus(error.code or 500)
     answer = problem(status, _ADVICE.get(status) or error.description or status.phrase)
     for name, value in error.get_headers():
-        if name.lower() in ("allow", "retry-after"):
+        if name.lower() in ("allow", "retry-after", "content-range"):
             answer.headers[name] = value
     return answer
 

@@ -2,8 +2,9 @@
 
 Without gunicorn's parent process: `moodline up` (or Compose) is the supervisor, and a lone process
 gives its port back the moment it dies. Each open Socket.IO connection and each MJPEG reader holds
-a thread, so there are as many threads as both may have, and some for everything else. On SIGTERM
-and SIGINT requests get half a second to end, then every connection is closed.
+a thread, and so does each video that is being sent here: there are as many threads as all of these
+may have, and some for everything else. On SIGTERM and SIGINT requests get half a second to end,
+then every connection is closed.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from shared.bus import Bus
 from shared.config import Settings
 from shared.errors import ConfigError
 from web import close_app, create_app
+from web.bodies import MAX_UPLOADS
 from web.live import MAX_CLIENTS
 from web.pictures import MAX_STREAMS
 
@@ -87,7 +89,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
 
     def load_config(self) -> None:
         options: dict[str, Any] = {
-            "threads": MAX_CLIENTS + MAX_STREAMS + _OTHER_THREADS,
+            "threads": MAX_CLIENTS + MAX_STREAMS + MAX_UPLOADS + _OTHER_THREADS,
             "keepalive": 30,
             "graceful_timeout": 1,
             "control_socket_disable": True,
