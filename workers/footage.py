@@ -29,6 +29,7 @@ import math
 import os
 from array import array
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -76,8 +77,8 @@ _BUFFER_BYTES = 1 << 16
 _ONLY_KEY_FRAMES = frozenset(
     ("mjpeg", "prores", "dnxhd", "dvvideo", "ffv1", "huffyuv", "ffvhuff", "utvideo", "rawvideo")
 )
-_AMONG_KEY_FRAMES = frozenset(
-    ("h264", "hevc", "av1", "vp8", "vp9", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v3")
+_AMONG_KEY_FRAMES = frozenset(("h264", "hevc", "av1", "vp8", "vp9", "flv1", "h263")) | frozenset(
+    ("mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v3", "wmv1", "wmv2")
 )
 # Containers that keep the order of decoding alone, so that FFmpeg guesses when pictures are shown.
 _GUESSED_TIMES = frozenset(("avi", "h264", "hevc", "m4v", "mpegvideo"))
@@ -86,6 +87,7 @@ _SOUGHT_BY_DTS = frozenset(("ts", "mpg"))
 _LOOK_FRAMES = 48  # decoded when planning, to see that the packets tell the truth
 _LOOK_PACKETS = 2000  # read, to find a first picture
 _SEEK_EARLIER_S = 10.0
+_BEYOND_FRAMES = 64  # that come after a segment's last: four times as many as any codec reorders
 
 _BROWSER_FORMS = {
     "mp4": ("h264", "vp9", "av1"),
@@ -185,7 +187,7 @@ class Frames(Iterator[Sampled]):
 
     def __init__(self, file: Path | BinaryIO, plan: Plan, segment: Segment, threads: int) -> None:
         self.missing = 0
-        self.file = file
+        self._file = file
         self._plan = plan
         self._segment = segment
         self._threads = threads
@@ -200,33 +202,38 @@ class Frames(Iterator[Sampled]):
         self._frames.close()
 
     def _expected(self) -> Generator[Sampled]:
-        """Give the frames whose times the plan knows, starting anew where one does not come."""
-        wanted, done = self._segment.pts, 0
-        starts = self._segment.starts
-        for tries, start in enumerate(starts, 1):
-            with Opened(self.file, threads=self._threads) as source:
+        """Give the frames whose times the plan knows, starting anew where one does not come.
+
+        With nothing left to try, take them as the decoder gives them: of damaged pictures, some
+        come late, and others never.
+        """
+        due = deque(self._segment.pts)
+        left = set(due)
+        for tries, start in enumerate(self._segment.starts, 1):
+            last_try = tries == len(self._segment.starts)
+            beyond = 0
+            with Opened(self._file, threads=self._threads) as source:
                 for frame in source.frames(start):
-                    if frame.pts is None or frame.pts < wanted[done]:
+                    if frame.pts not in left:
+                        beyond += frame.pts is not None and frame.pts > self._segment.pts[-1]
+                        if beyond >= (_BEYOND_FRAMES if last_try else 1):
+                            break
                         continue
-                    at = bisect_left(wanted, frame.pts, done)
-                    if at > done and tries < len(starts):
+                    if frame.pts != due[0] and not last_try:
                         break
-                    self.missing += at - done
-                    done = at
-                    if done < len(wanted) and frame.pts == wanted[done]:
-                        yield Sampled(frame.time, self._upright.image_bgr(frame))
-                        done += 1
-                    if done == len(wanted):
+                    yield Sampled(frame.time, self._upright.image_bgr(frame))
+                    left.remove(frame.pts)
+                    while due and due[0] not in left:
+                        due.popleft()
+                    if not left:
                         return
-        self.missing += len(wanted) - done
+        self.missing = len(left)
 
     def _decoded(self) -> Generator[Sampled]:
         """Give what the decoder gives, and choose among it as it comes."""
         choose = _Choice(self._plan)
-        t = -1 / self._plan.rate
-        with Opened(self.file, threads=self._threads) as source:
-            for frame in source.frames(None):
-                t = t + 1 / self._plan.rate if frame.time is None else frame.time
+        with Opened(self._file, threads=self._threads) as source:
+            for t, frame in source.timed_frames(self._plan):
                 if choose.takes(t):
                     yield Sampled(t, self._upright.image_bgr(frame))
             self.missing = source.damaged
@@ -397,7 +404,10 @@ class Opened:
     @property
     def rate(self) -> float | None:
         """Frames per second on average, as the file says it."""
-        rate = float(self.stream.average_rate or self.stream.guessed_rate or 0)
+        stream = self.stream
+        rate = float(stream.average_rate or stream.guessed_rate or 0)
+        if self.form == "avi" and stream.frames and stream.duration:  # FFmpeg may count its fields
+            rate = float(stream.frames / (stream.duration * self.time_base))
         return rate if 0 < rate <= 1000 else None
 
     @property
@@ -427,6 +437,15 @@ class Opened:
         for packet in islice(self._packets_from(start), packets):
             yield from self.decode(packet)
         yield from self.decode(None)
+
+    def timed_frames(
+        self, plan: Plan, start: Start | None = None
+    ) -> Iterator[tuple[float, av.VideoFrame]]:
+        """The same with the time of each: one that has none is shown a frame after the last."""
+        t = -1 / plan.rate
+        for frame in self.frames(start):
+            t = t + 1 / plan.rate if frame.time is None else frame.time
+            yield t, frame
 
     def decode(self, packet: _Packet | None) -> list[av.VideoFrame]:
         """The frames that a packet completes; None: those that are still to come at the end."""
@@ -596,15 +615,19 @@ class _Survey:
         """Where the file ends, if it says that there should be more of it; else nothing."""
         source = self._source
         stream = source.stream
-        begin_s, step_s = source.start_s, 1 / (source.rate or 25.0)
-        end_s = float(max(self.pts, default=0) * source.time_base) + step_s - begin_s
-        due_s = 0.0
+        step_s = 1 / (source.rate or 25.0)
+        end_s = float(max(self.pts, default=0) * source.time_base) + step_s - source.start_s
+        due_s, tolerance_s = 0.0, max(0.5, 2 * step_s)
         if stream.duration and stream.duration > 0:
-            due_s = float(((stream.start_time or 0) + stream.duration) * source.time_base) - begin_s
-        lacks = _lacks_bytes(source.file, source.head)
-        if not (lacks or source.broke_off or due_s > end_s + max(0.5, 2 * step_s)):
+            due_s = float(((stream.start_time or 0) + stream.duration) * source.time_base)
+            due_s -= source.start_s
+        elif source.form in ("flv", "asf") and source.container.duration:
+            due_s = source.container.duration / av.time_base - source.start_s
+            tolerance_s = 2.0  # the sound may be what is so long
+        late = due_s > end_s + tolerance_s
+        if not (late or source.broke_off or _lacks_bytes(source.file, source.head)):
             return ""
-        whole = f" of {due_s:.1f} s" if due_s > end_s else ""
+        whole = f" of {due_s:.1f} s" if late else ""
         return f"The file is cut off or damaged: its video can be read up to {end_s:.1f} s{whole}."
 
 
