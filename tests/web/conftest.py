@@ -1,8 +1,9 @@
-"""A web server as it is run, and its client."""
+"""A web server as it is run, its client, and a browser to look at it."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,12 +17,14 @@ from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from shared.bus import Bus
 from shared.config import PROJECT_DIR, Settings
 from web import close_app, create_app
 
 PASSWORD = "pa55 wörd"
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,41 @@ def start_server(redis_url: str, tmp_path: Path) -> Iterator[Callable[..., Serve
 def own_server(start_server: Callable[..., Server], bus: Bus) -> Server:
     """A web server that a test may end."""
     return start_server()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = next(filter(None, map(shutil.which, _BROWSERS)), None)
+    if path is None:
+        pytest.skip("no Chromium: install it (on Debian: apt-get install chromium)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def complaints() -> list[str]:
+    """What the browser said against the page, its policy included."""
+    return []
+
+
+@pytest.fixture
+def open_page(browser: Browser, complaints: list[str]) -> Iterator[Callable[..., Page]]:
+    context = browser.new_context()  # each test its own cookies and storage
+
+    def open_one(url: str, *, width: int = 1280, height: int = 800) -> Page:
+        page = context.new_page()
+        page.set_viewport_size({"width": width, "height": height})
+        page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(url)
+        return page
+
+    yield open_one
+    context.close()
 
 
 def stop(process: subprocess.Popen[str]) -> None:

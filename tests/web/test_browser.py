@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from shared.bus import Bus
 from shared.schema import CaptureReport, Feed, FeedState
@@ -17,7 +16,6 @@ from tests import builders
 from tests.web.conftest import PASSWORD, Server, stop, wait_until
 from tests.web.studio import Studio
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome")
 # Looks for the white square of the painted picture and compares it with where the overlay's box
 # was drawn: in the frame's own place, with some pixels of a box's colour around it.
 _SQUARE_IS_FRAMED = """
@@ -58,41 +56,6 @@ _HATCHED = """
   return dark / Math.max(1, drawn);
 }
 """
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = next(filter(None, map(shutil.which, _NAMES)), None)
-    if path is None:
-        pytest.skip("no Chromium: install it (on Debian: apt-get install chromium)")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=path, args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def complaints() -> list[str]:
-    """What the browser said against the page, its policy included."""
-    return []
-
-
-@pytest.fixture
-def open_page(browser: Browser, complaints: list[str]) -> Iterator[Callable[..., Page]]:
-    context = browser.new_context()  # each test its own cookies and storage
-
-    def open_one(url: str, *, width: int = 1280, height: int = 800) -> Page:
-        page = context.new_page()
-        page.set_viewport_size({"width": width, "height": height})
-        page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(url)
-        return page
-
-    yield open_one
-    context.close()
 
 
 def test_pictures_are_painted_with_the_faces_of_the_same_frame(

@@ -1,5 +1,5 @@
-// Adding feeds, and removing feeds or videos: dialogs that talk to the API and show its answer where
-// it belongs.
+// Adding feeds, and removing feeds or videos: dialogs that talk to the API and show its answer
+// where it belongs.
 
 import { text } from "./texts.js";
 

@@ -1,5 +1,5 @@
-// What every page has above its content: the texts, the theme's button, and the one notice that says
-// what is most wrong.
+// What every page has above its content: the texts, the theme's button, and the one notice that
+// says what is most wrong.
 
 import { nextTheme, theme } from "./look.js";
 import { fill, text } from "./texts.js";

@@ -117,7 +117,7 @@ const english = {
     size: (width, height) => `${width} × ${height}`,
     peopleCount: (count) => (count === 1 ? "1 person" : `${count} people`),
     part: (from, to) => `only ${from} to ${to} analysed`,
-    model: (name, version) => `model ${name} ${version}`,
+    model: (name, version) => `Model: ${name} ${version}.`,
 
     // Before there is a report
     queued: "Waiting its turn",
@@ -173,13 +173,12 @@ const english = {
     rename: (name) => `Rename ${name}`,
     nameField: (name) => `Name of ${name}`,
     seen: (time, share) => `seen ${time} (${share})`,
-    unsure: "Unsure",
     unsureHelp: (percent) => `Unsure: no emotion reached ${percent}.`,
     away: "not in view",
     moments: "Strongest moments",
     moment: (word, percent, time) => `${word} ${percent} at ${time}`,
     more: "More",
-    showBrief: (count) => (count === 1 ? "Show 1 more person, seen briefly" : `Show ${count} more people, seen briefly`),
+    showRest: (count) => (count === 1 ? "Show 1 more person, seen for less time" : `Show ${count} more people, seen for less time`),
     showFewer: "Show fewer",
     dragHint: "Are two of them the same person? Drag one card onto the other, or use Merge.",
     merge: "Merge …",
@@ -213,6 +212,7 @@ const english = {
     zoomAll: "Whole video",
     table: "Table",
     presence: "When each person is seen",
+    inView: "In view",
     zoomHint: "Click to go there. Drag to zoom into a part, double-click for the whole. Ctrl + wheel zooms, Shift + wheel moves.",
     touchHint: "Tap to go there. Pinch to zoom, drag to move.",
     resolution: (time) => `One point is the mean of ${time}.`,
@@ -222,6 +222,7 @@ const english = {
     tableOf: (name, from, to) => `${name}: mean of each emotion from ${from} to ${to}`,
     tableCompare: (word, from, to) => `${word}: mean of each person from ${from} to ${to}`,
     time: "Time",
+    yes: "yes",
 
     // Downloads
     download: "Download",
@@ -273,7 +274,7 @@ const english = {
   optionDefaults: { fps: "all", start: "start", end: "end" },
   optionsHelp: "Every frame of the whole video, unless you fill these in. Times as m:ss.",
   optionErrors: {
-    fps: "Frames/s: give a number above 0, or leave it empty for all.",
+    fps: "Frames/s: give a number above 0 and up to 240, or leave it empty for all.",
     start: "From: give a time such as 0:30 or 1:02:30, or leave it empty.",
     end: "To: give a time such as 1:30 or 1:02:30, or leave it empty.",
     order: "To: the end has to come after the start.",
@@ -332,7 +333,8 @@ const english = {
       waiting: "Waiting for its turn",
       sending: "Uploading",
       paused: "Upload paused",
-      lost: "Connection lost, trying again",
+      lost: "Connection lost",
+      again: "Trying again",
       checking: "Checking",
       refused: "Refused",
       sent: "Uploaded",

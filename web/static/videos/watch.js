@@ -1,0 +1,101 @@
+// Asks for the list of videos again and again while somebody looks.
+//
+// Events: "videos" {videos, askedAt}, "health" {health: "up" | "slow" | "down" | "out", problem}.
+// `problem` is what the server says is wrong: {part, detail}, or null.
+
+const BUSY_MS = 1000;
+const IDLE_MS = 10_000;
+const DOWN_MS = 2000;
+const ANSWER_WITHIN_MS = 8000;
+const READY_EVERY_MS = 5000;
+const PARTS = ["redis", "worker"]; // what videos need; they need no capture
+
+export class Watch extends EventTarget {
+  #timer = 0;
+  #asking = false;
+  #again = false;
+  #problem = null;
+  #readyAskedAt = -Infinity;
+
+  constructor() {
+    super();
+    document.addEventListener("visibilitychange", () => {
+      if (document.hidden) clearTimeout(this.#timer);
+      else this.ask();
+    });
+    addEventListener("online", () => this.ask());
+  }
+
+  // Ask now, and from then on by itself.
+  async ask() {
+    if (this.#asking) {
+      this.#again = true; // what is on its way may be older than what happened
+      return;
+    }
+    this.#asking = true;
+    clearTimeout(this.#timer);
+    const wait = await this.#turn();
+    this.#asking = false;
+    if (this.#again) {
+      this.#again = false;
+      this.ask();
+    } else if (wait && !document.hidden) {
+      this.#timer = setTimeout(() => this.ask(), wait);
+    }
+  }
+
+  // One question; how long to wait until the next, 0: for ever.
+  async #turn() {
+    const askedAt = performance.now();
+    try {
+      const answer = await get("/api/videos");
+      if (answer.status === 401) {
+        this.#say("out");
+        return 0;
+      }
+      const body = await answer.json();
+      if (!answer.ok) {
+        this.#say("down", { part: "", detail: body.detail });
+        return DOWN_MS;
+      }
+      const busy = body.some(isBusy);
+      await this.#ready(busy);
+      this.dispatchEvent(new CustomEvent("videos", { detail: { videos: body, askedAt } }));
+      this.#say("up", this.#problem);
+      return busy ? BUSY_MS : IDLE_MS;
+    } catch (error) {
+      this.#say(error.name === "TimeoutError" ? "slow" : "down");
+      return DOWN_MS;
+    }
+  }
+
+  // What is missing matters only while somebody waits for it.
+  async #ready(busy) {
+    if (!busy) {
+      this.#problem = null;
+      this.#readyAskedAt = -Infinity;
+      return;
+    }
+    if (performance.now() - this.#readyAskedAt < READY_EVERY_MS) return;
+    this.#readyAskedAt = performance.now();
+    const body = await (await get("/readyz")).json();
+    this.#problem = body.missing?.find(({ part }) => PARTS.includes(part)) ?? null;
+  }
+
+  #say(health, problem = null) {
+    this.dispatchEvent(new CustomEvent("health", { detail: { health, problem } }));
+  }
+}
+
+export function isBusy(video) {
+  return (
+    video.status === "queued" ||
+    video.status === "running" ||
+    video.updating ||
+    Object.values(video.exports ?? {}).some(({ state }) => state === "running")
+  );
+}
+
+function get(address) {
+  return fetch(address, { signal: AbortSignal.timeout(ANSWER_WITHIN_MS) });
+}
