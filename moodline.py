@@ -19,11 +19,12 @@ import webbrowser
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import click
 import redis
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -34,9 +35,11 @@ from shared.errors import BusError, ConfigError, MoodlineError, NotFound
 from shared.jobs import QUEUES
 from shared.schema import Feed
 from shared.source import Source
+from shared.video import MAX_SAMPLED_FPS, VideoOptions
 
 _STOP_GRACE_S = 4.0
 _READY_TIMEOUT_S = 30.0
+_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 class _Cli(click.Group):
@@ -439,6 +442,129 @@ def image(files: tuple[Path, ...], as_json: bool, out: Path | None) -> None:
         click.echo(json.dumps(rows, indent=2))
     if failed:
         sys.exit(1)
+
+
+@main.command()
+@click.argument("video", type=_FILE)
+@click.option("--json", "json_path", type=_FILE, help="Write every face of every frame here.")
+@click.option("--csv", "csv_path", type=_FILE, help="Write the same here, as a table.")
+@click.option("--annotated", "mp4_path", type=_FILE, help="Write a labelled copy here (MP4).")
+@click.option("--blur", is_flag=True, help="Blur all faces in the labelled copy.")
+@click.option("--pdf", "pdf_path", type=_FILE, help="Write a page that sums up everybody here.")
+@click.option(
+    "--fps",
+    type=click.FloatRange(0, MAX_SAMPLED_FPS, min_open=True),
+    help="Frames per second to analyse; all by default.",
+)
+@click.option("--start", "start_s", type=click.FloatRange(0), default=0.0, help="Start, seconds.")
+@click.option("--end", "end_s", type=click.FloatRange(0), help="End, in seconds.")
+@click.option("--workers", type=click.IntRange(1, 256), help="Processes; one a core by default.")
+def analyze(
+    video: Path,
+    json_path: Path | None,
+    csv_path: Path | None,
+    mp4_path: Path | None,
+    blur: bool,
+    pdf_path: Path | None,
+    fps: float | None,
+    start_s: float,
+    end_s: float | None,
+    workers: int | None,
+) -> None:
+    """Analyse one video file, without a server.
+
+    Without a file to write, it prints who is in the video and how they look.
+    """
+    from shared.videos import report_path
+    from workers import analysis
+
+    if blur and mp4_path is None:
+        raise click.UsageError("--blur is for the labelled copy: give --annotated too.")
+    if end_s is not None and end_s <= start_s:
+        raise click.BadParameter(f"must be after the start at {start_s:g} s", param_hint="--end")
+    outputs = [path for path in (json_path, csv_path, mp4_path, pdf_path) if path is not None]
+    analysis.require_writable(video, outputs)
+    # Ended from outside as by Ctrl-C: all that was begun is put away.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    options = VideoOptions(fps, start_s, end_s)
+    with contextlib.ExitStack() as stack:
+        with _Bar("Analysing", "frames") as bar:
+            media, record = stack.enter_context(
+                analysis.analysed(video, options, config.load(), workers=workers, progress=bar.show)
+            )
+        for name, path in {"results.json": json_path, "results.csv": csv_path}.items():
+            if path is not None:
+                analysis.save(media, report_path(record.id, name), path)
+        if mp4_path is not None:
+            from workers.annotate import annotate
+
+            with _Bar("Drawing", "frames") as bar, analysis.written(mp4_path) as file:
+                annotate(media, record, file, blur=blur, between=bar.show)
+        if pdf_path is not None:
+            from workers.summary import summary_pdf
+
+            with analysis.written(pdf_path) as file:
+                summary_pdf(media, record, file)
+        summary = json.loads(media.read(report_path(record.id, "summary.json")))
+    _print_notes(summary["video"])
+    if not outputs:
+        _print_people(summary)
+
+
+class _Bar:
+    """A progress bar on stderr where that is a terminal, for the length of a ``with`` block."""
+
+    def __init__(self, text: str, unit: str) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} " + unit),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+        self._task = self._progress.add_task(text, total=None, visible=False)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, done: int, total: int) -> None:
+        self._progress.update(self._task, completed=done, total=total, visible=True)
+
+
+def _print_notes(video: Mapping[str, Any]) -> None:
+    """Say on stderr what a report lacks."""
+    if video["ended_early"]:
+        click.echo(f"moodline: {video['ended_early']}", err=True)
+    if video["frames_missing"]:
+        click.echo(f"moodline: {video['frames_missing']} frames could not be decoded.", err=True)
+
+
+def _print_people(summary: Mapping[str, Any]) -> None:
+    video, people = summary["video"], summary["people"]
+    found = f"{len(people) or 'no'} {'person' if len(people) == 1 else 'people'}"
+    click.echo(f"{video['name']}: {video['frames_analysed']} frames, {found}")
+    table = Table(box=None, pad_edge=False)
+    for column in ("person", "from", "to", "seen", "expressions"):
+        table.add_column(column)
+    for person in people:
+        shares = sorted(person["shares"].items(), key=lambda share: -share[1])
+        shown = [f"{label} {share:.0%}" for label, share in shares if share >= 0.05]
+        table.add_row(
+            str(person["id"]),
+            f"{person['start_s']:.1f} s",
+            f"{person['end_s']:.1f} s",
+            f"{person['seconds_seen']:.1f} s",
+            ", ".join(shown),
+        )
+    if people:
+        Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
 @main.group()

@@ -126,7 +126,7 @@ def track(
     def is_there(segment: Segment) -> bool:
         return media.exists(segment_path(video.id, segment.index))
 
-    found = _found(media, video, filter(ready or is_there, plan.segments))
+    found = read_segments(media, video.id, filter(ready or is_there, plan.segments))
     with (
         media.create(frames_path(video.id)) as file,
         gzip.GzipFile(
@@ -234,9 +234,10 @@ def _smoothed(frame: Found, tracker: Tracker) -> tuple[float, list[Seen]]:
     return frame.t, seen
 
 
-def _found(media: Media, video: Video, segments: Iterable[Segment]) -> Iterator[Found]:
+def read_segments(media: Media, video_id: str, segments: Iterable[Segment]) -> Iterator[Found]:
+    """Give what was found in each frame of these segments, nobody's faces too; raises NotFound."""
     for segment in segments:
-        with media.open(segment_path(video.id, segment.index)) as file:
+        with media.open(segment_path(video_id, segment.index)) as file:
             for line in _lines(file):
                 row = json.loads(line)
                 if isinstance(row, list):

@@ -1,0 +1,170 @@
+"""`moodline analyze`: the same report however many processes, and nothing left behind."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.workers import recordings
+from tests.workers.conftest import portrait
+from workers.sources import DEMO_CLIP
+from workers.vision.detector import ImageBGR
+
+__all__ = ["portrait"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where temporary files go; must be empty afterwards."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    return folder
+
+
+@contextmanager
+def analyzing(folder: Path, *words: object) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-m", "moodline", "analyze", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(folder)},
+        start_new_session=True,
+    ) as process:
+        yield process
+
+
+def analyze(folder: Path, *words: object) -> tuple[int, str, str]:
+    """Exit status, output and error output."""
+    with analyzing(folder, *words) as process:
+        out, err = process.communicate(timeout=120)
+    assert list(folder.iterdir()) == []
+    return process.returncode, out, err
+
+
+def crew(process: subprocess.Popen[str], count: int) -> list[psutil.Process]:
+    """The worker processes, once they all run."""
+    deadline = time.monotonic() + 20
+    while True:
+        children = psutil.Process(process.pid).children()
+        if len(children) == count:
+            return children
+        assert time.monotonic() < deadline, f"there are {len(children)} processes, not {count}"
+        time.sleep(0.02)
+
+
+def test_any_number_of_processes_writes_the_same_files(
+    folder: Path, tmp_path: Path, portrait: ImageBGR
+) -> None:
+    clip = recordings.portrait_clip(
+        tmp_path / "clip.mp4", portrait, lambda k: not 30 < k < 70, frames=150
+    )
+    for workers in (1, 3):
+        words = [clip, "--workers", workers]
+        for kind in ("json", "csv"):
+            words += [f"--{kind}", tmp_path / f"{workers}.{kind}"]
+        assert analyze(folder, *words) == (0, "", "")
+    for kind in ("json", "csv"):
+        one, three = (tmp_path / f"{workers}.{kind}" for workers in (1, 3))
+        assert one.read_bytes() == three.read_bytes()
+    results = json.loads((tmp_path / "1.json").read_text())
+    assert results["video"]["name"] == "clip.mp4"
+    assert results["video"]["frames_analysed"] == 150
+    assert [row["t"] for row in results["frames"]] == recordings.frame_times(clip)
+    with (tmp_path / "1.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == sum(len(r["faces"]) for r in results["frames"])
+
+
+def test_without_a_file_to_write_it_says_who_is_there(folder: Path) -> None:
+    status, out, err = analyze(folder, DEMO_CLIP, "--end", 2, "--fps", 5)
+    assert (status, err) == (0, "")
+    assert "demo.mp4: 10 frames, 1 person" in out
+    assert "0.0 s" in out
+    assert "neutral" in out
+
+
+def test_a_part_at_fewer_frames_is_analysed(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "part.json"
+    words = ["--fps", 5, "--start", 3, "--end", 5, "--json", out]
+    assert analyze(folder, DEMO_CLIP, *words)[0] == 0
+    times = [row["t"] for row in json.loads(out.read_text())["frames"]]
+    assert times == [pytest.approx(3 + k / 5, abs=1 / 15) for k in range(10)]
+    assert set(times) <= set(recordings.frame_times(DEMO_CLIP))
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["nowhere.mp4"], 1, "There is no file nowhere.mp4"),
+        ([__file__], 1, "no video"),
+        ([DEMO_CLIP, "--json", "/nowhere/a.json"], 1, "no folder /nowhere"),
+        ([DEMO_CLIP, "--json", "same", "--csv", "same"], 1, "name of its own"),
+        ([DEMO_CLIP, "--csv", DEMO_CLIP], 1, "written over"),
+        ([DEMO_CLIP, "--start", 5, "--end", 4], 2, "after the start"),
+        ([DEMO_CLIP, "--fps", 0], 2, "--fps"),
+        ([DEMO_CLIP, "--blur"], 2, "--annotated"),
+    ],
+)
+def test_mistakes_are_one_line_that_says_what_to_do(
+    folder: Path, words: list[object], status: int, said: str
+) -> None:
+    ended, out, err = analyze(folder, *words)
+    assert (ended, out) == (status, "")
+    assert said in err
+    if status == 1:
+        assert len(err.splitlines()) == 1
+        assert err.startswith("moodline: ")
+
+
+def test_a_model_that_is_not_there_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MOODLINE_MODEL", str(tmp_path))
+    status, _, err = analyze(folder, DEMO_CLIP)
+    assert status == 1
+    assert err.startswith(f"moodline: {tmp_path} has no readable card.json")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("after_s", [0.0, 0.8, 2.0])
+def test_it_ends_at_once_and_leaves_nothing(
+    folder: Path, tmp_path: Path, number: signal.Signals, after_s: float
+) -> None:
+    out = tmp_path / "out.json"
+    with analyzing(folder, DEMO_CLIP, "--workers", 2, "--json", out) as process:
+        workers = crew(process, 2)
+        time.sleep(after_s)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=5)
+    assert process.returncode != 0
+    assert "Traceback" not in err
+    assert psutil.wait_procs(workers, timeout=1)[1] == []
+    assert list(folder.iterdir()) == []
+    assert not out.exists()
+
+
+def test_a_process_that_is_killed_is_an_error_and_no_hang(folder: Path) -> None:
+    with analyzing(folder, DEMO_CLIP, "--workers", 2) as process:
+        crew(process, 2)[0].kill()
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "worker process ended" in err
+    assert list(folder.iterdir()) == []
+
+
+def test_processes_end_with_the_one_that_started_them(folder: Path) -> None:
+    with analyzing(folder, DEMO_CLIP, "--workers", 2) as process:
+        workers = crew(process, 2)
+        process.kill()
+        assert psutil.wait_procs(workers, timeout=10)[1] == []
