@@ -1,20 +1,21 @@
-"""Draws faces into a picture: box, track number, emotion and confidence, as the page draws them.
+"""Draws faces into a picture: box, number or name, emotion and confidence, as the page does.
 
 A face that the model is unsure of gets a dashed box, a colour of its own and the word.
 
 For what leaves Moodline as a picture: snapshots, MJPEG, exported files. The page draws its own
 overlay from the same numbers; a test holds both to the same colours. Needs Pillow and nothing
-else, and no font file: Pillow brings one.
+else; `shared.fonts` finds fonts for names.
 """
 
 from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from shared import fonts
 from shared.schema import Face
 
 # Bright enough on any picture, and chosen by search so that every two differ in hue or lightness
@@ -42,6 +43,7 @@ FALLBACK_COLOURS = ("#8fd3c7", "#e88fb4", "#a4b86e", "#8f9ee8", "#d9a441", "#7fb
 _INK = "#14161b"
 _JPEG_QUALITY = 85
 _SUPERSAMPLE = 4
+_NAME_SHARE = 0.5  # of the picture's width that a name may take
 
 
 def colour_of(label: str) -> str:
@@ -66,19 +68,25 @@ def annotate_jpeg(jpeg: bytes, faces: Sequence[Face]) -> bytes:
     return out.getvalue()
 
 
-def draw_faces(picture: Image.Image, faces: Sequence[Face]) -> None:
-    """Draw boxes and labels into an RGB picture, in place; sizes follow the picture's."""
+def draw_faces(
+    picture: Image.Image, faces: Sequence[Face], names: Mapping[int, str] | None = None
+) -> None:
+    """Draw boxes and labels into an RGB picture, in place; sizes follow the picture's.
+
+    `names` maps tracks to what they are called; the others are called by their numbers.
+    """
     width, height = picture.size
     unit = max(1.0, min(width, height) / 480)
     stroke = max(2, round(2.5 * unit))
-    font = _font(round(17 * unit))
+    letters = round(17 * unit)
     draw = ImageDraw.Draw(picture)
     for face in faces:
         _draw_box(picture, face, stroke)
     # Labels last and largest face first, so that no box crosses one and none covers another.
     taken: list[tuple[int, int, int, int]] = []
     for face in sorted(faces, key=lambda f: -f.box_xywh[2] * f.box_xywh[3]):
-        taken.append(_draw_label(draw, face, font, stroke, (width, height), taken))
+        name = (names or {}).get(face.track, "")
+        taken.append(_draw_label(draw, face, name, letters, stroke, (width, height), taken))
 
 
 def _draw_box(picture: Image.Image, face: Face, stroke: int) -> None:
@@ -149,14 +157,21 @@ def _corner(radius: int, stroke: int) -> Image.Image:
 def _draw_label(
     draw: ImageDraw.ImageDraw,
     face: Face,
-    font: ImageFont.FreeTypeFont,
+    name: str,
+    letters: int,
     stroke: int,
     size_wh: tuple[int, int],
     taken: Sequence[tuple[int, int, int, int]],
 ) -> tuple[int, int, int, int]:
     """Draw one label above its box, or where there is room; returns what it covers."""
     judged = "Unsure" if face.unsure else f"{face.emotion.capitalize()} {face.confidence:.0%}"
-    text = f"{face.track}  {judged}"
+    who, font = fonts.written_in(name, letters)
+    room = _NAME_SHARE * size_wh[0]
+    if font.getlength(who) > room:
+        while who and font.getlength(f"{who}…") > room:
+            who = who[:-1].rstrip()
+        who += "…"
+    text = f"{who or face.track}  {judged}"
     pad = round(font.size * 0.35)
     text_width = round(draw.textlength(text, font=font))
     ascent, descent = font.getmetrics()
@@ -180,11 +195,3 @@ def _draw_label(
 
 def _overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
-
-
-@functools.lru_cache(maxsize=16)
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(size)
-    if not isinstance(font, ImageFont.FreeTypeFont):
-        raise TypeError("Pillow was built without FreeType: install its wheel from PyPI.")
-    return font

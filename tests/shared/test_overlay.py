@@ -78,6 +78,24 @@ def test_labels_of_neighbours_do_not_cover_each_other() -> None:
     assert both.crop(label).getcolors() == alone.crop(label).getcolors()
 
 
+def test_people_are_called_by_their_names() -> None:
+    found = face((200, 150, 120, 160), track=7)
+    pictures = [grey() for _ in range(4)]
+    overlay.draw_faces(pictures[0], [found])
+    overlay.draw_faces(pictures[1], [found], {1: "Ada"})
+    overlay.draw_faces(pictures[2], [found], {7: "Ada"})
+    overlay.draw_faces(pictures[3], [found], {7: "\ue123"})  # no font has it
+    drawn = [picture.tobytes() for picture in pictures]
+    assert drawn[0] == drawn[1] == drawn[3] != drawn[2]
+
+
+def test_a_long_name_leaves_room_for_the_emotion() -> None:
+    picture = grey()
+    overlay.draw_faces(picture, [face((20, 150, 120, 160))], {1: "Wolfeschlegelstein " * 3})
+    assert changed(picture, (250, 100, 320, 148))
+    assert not changed(picture, (600, 100, 640, 148))
+
+
 def test_lines_and_letters_grow_with_the_picture() -> None:
     small, large = grey(320, 240), grey(1920, 1440)
     overlay.draw_faces(small, [face((100, 100, 60, 60))])
