@@ -1,12 +1,12 @@
 """Recorded video files: what is in one, how to cut it, and its frames, exactly.
 
-`probe` says what a file holds, or why it cannot be analysed. `plan` cuts it into segments at key
-frames. `frames` decodes one segment. Together the segments give just the frames that decoding the
-whole file from its beginning gives, each once, in order, at its own time: whoever decodes which
-segment, and in whatever order.
+`probe` says what a file holds, or why it cannot be analysed. `plan` cuts it into segments, at key
+frames where it can. `frames` decodes one segment. Together the segments give just the frames that
+decoding the whole file from its beginning gives, each once, in order, at its own time: whoever
+decodes which segment, and in whatever order.
 
 How: the file's packets say which pictures there are and when each is shown, so the plan knows the
-frames of every segment beforehand. A segment starts at its key frame, leaves out what belongs to
+frames of every segment beforehand. A segment starts at a key frame, leaves out what belongs to
 its neighbours, and reads on until all of its own pictures are out, for some come after the next key
 frame. If one does not come, decoding starts again one segment earlier. What then is missing still
 is counted, never made up. Where packets do not tell (no times, times that repeat or jump back,
@@ -28,7 +28,7 @@ import json
 import math
 import os
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -59,6 +59,8 @@ _Packet: TypeAlias = "Packet[Any]"  # generic for the type checker alone
 ANALYSIS_WIDTH = 1280  # pixels; frames wider than this are scaled down to it
 MAX_PIXELS = 8192 * 4320
 SEGMENT_S = 6.0  # at least so long, up to the next key frame
+_TAIL_S, _TAIL_SEGMENT_S = 24.0, 3.0  # of the video's end, and how long its segments are at least
+_MOST_PARTS, _PART_FRAMES = 4, 30  # from a key frame to the next; the fewest frames of one
 
 # Containers, and no demuxer that opens a second file or address by what it reads in the first. The
 # sound formats are here so that a song can be told from a broken video.
@@ -632,7 +634,7 @@ class _Survey:
 
 
 def _segments(plan: Plan, told: list[int], cuts: list[Start]) -> tuple[Segment, ...]:
-    """Share the sampled frames out among segments that begin at key frames."""
+    """Share the sampled frames out among segments that begin at key frames, or decode from one."""
     starts: list[Start | None] = [None]
     for cut in cuts:
         since = starts[-1].pts if starts[-1] else told[0]
@@ -645,10 +647,32 @@ def _segments(plan: Plan, told: list[int], cuts: list[Start]) -> tuple[Segment, 
         following = starts[number + 1] if number + 1 < len(starts) else None
         at = bisect_left(sampled, start.pts) if start else 0
         end = bisect_left(sampled, following.pts) if following else len(sampled)
-        if end > at:
-            tried = (start, starts[number - 1]) if number else (start,)
-            segments.append(Segment(len(segments), tried, tuple(sampled[at:end])))
+        for part in _parts(plan, sampled, at, end):
+            own = bisect_right(cuts, sampled[part.start], key=lambda cut: cut.pts)
+            tried = [start]
+            if own and part.start > at and (start is None or cuts[own - 1].pts > start.pts):
+                tried.insert(0, cuts[own - 1])
+            elif number:
+                tried.append(starts[number - 1])
+            pts = tuple(sampled[part.start : part.stop])
+            segments.append(Segment(len(segments), tuple(tried), pts))
     return tuple(segments)
+
+
+def _parts(plan: Plan, sampled: list[int], at: int, end: int) -> list[range]:
+    """Cut the frames from one key frame to another where they are too many for one segment.
+
+    A part decodes what lies before it in vain, a tenth of what its own frames take to analyse: so
+    there are few, and short ones only at the video's end, where they let workers end together.
+    """
+    if end <= at:
+        return []
+    begin_s, end_s = plan.time_s(sampled[at]), plan.time_s(sampled[end - 1])
+    at_the_end = plan.time_s(sampled[-1]) - begin_s <= _TAIL_S
+    parts = int((end_s - begin_s) / (_TAIL_SEGMENT_S if at_the_end else SEGMENT_S))
+    parts = max(1, min(parts, _MOST_PARTS, (end - at) // _PART_FRAMES))
+    borders = [at + (end - at) * part // parts for part in range(parts + 1)]
+    return [range(*border) for border in pairwise(borders)]
 
 
 def _packed(pts: Sequence[int]) -> list[Any]:
