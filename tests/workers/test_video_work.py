@@ -30,7 +30,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def expected(clip: Path) -> bytes:
     """The report as ``moodline analyze`` makes it."""
-    settings = Settings(_env_file=None)  # type: ignore[call-arg]
+    settings = Settings(_env_file=None)
     with analysis.analysed(
         clip, OPTIONS, settings, workers=2, progress=lambda done, total: None
     ) as (media, video):
@@ -128,8 +128,8 @@ def test_deleting_in_mid_work_leaves_nothing(plant: Plant, clip: Path) -> None:
     assert list((plant.folder / "media" / ".drafts").iterdir()) == []
     with pytest.raises(NotFound):
         plant.videos.one(video.id)
-    left = [key.decode() for key in plant.videos._bus._redis.keys(f"moodline:video:{video.id}:*")]
-    assert left == [f"moodline:video:{video.id}:deleted"]
+    left = plant.videos._bus._redis.keys(f"moodline:video:{video.id}:*")
+    assert left == [f"moodline:video:{video.id}:deleted".encode()]
 
 
 def test_names_come_into_the_report_and_files_are_made_when_asked_for(
