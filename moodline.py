@@ -475,7 +475,7 @@ def analyze(
 
     Without a file to write, it prints who is in the video and how they look.
     """
-    from shared.videos import report_path
+    from shared.video import report_path
     from workers import analysis
 
     if blur and mp4_path is None:

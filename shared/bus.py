@@ -32,12 +32,14 @@ from redis.retry import Retry
 from shared.errors import BusError, InvalidRecord, LeaseLost, NotFound, SourceError
 from shared.schema import (
     CaptureReport,
+    Claim,
     Drop,
     Feed,
     FeedState,
     FeedStatus,
     Frame,
     FrameResult,
+    Outcome,
     Timeline,
     TimelinePoint,
     WorkerReport,
@@ -310,25 +312,6 @@ class PutResult:
 
     seq: int
     wake: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A worker's right to analyse a feed's pending frames, oldest first, for `LEASE_S`."""
-
-    feed: str
-    fence: int
-    state: dict[str, Any] | None
-    frames: tuple[Frame, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one claimed frame: a result, or the reason why there is none."""
-
-    frame: Frame
-    result: FrameResult | None
-    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

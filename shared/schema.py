@@ -227,6 +227,25 @@ class FrameResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's right to analyse a feed's pending frames, oldest first, while its lease lasts."""
+
+    feed: str
+    fence: int
+    state: dict[str, Any] | None
+    frames: tuple[Frame, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one claimed frame: a result, or the reason why there is none."""
+
+    frame: Frame
+    result: FrameResult | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class CaptureReport:
     """What a capture process says of its feed, about once a second."""
 

@@ -1,4 +1,4 @@
-"""The records of recorded videos, and their stored form.
+"""The records of recorded videos, their stored form, and the paths of what is kept of each.
 
 Frozen, checked when built, JSON in storage and Redis. Times of the day are epoch seconds; times in
 a video are seconds as its frames carry them; sizes are pixels as displayed, after rotation.
@@ -283,6 +283,44 @@ class People:
         except (KeyError, AttributeError, TypeError, ValueError) as error:
             raise InvalidRecord(f"expected numbers with names, got {sorted(row)}") from error
         return build(cls, row)
+
+
+def folder_path(video_id: str) -> str:
+    """All that is kept of a video lies in this folder of the media root."""
+    return f"videos/{video_id}"
+
+
+def source_path(video_id: str) -> str:
+    return f"{folder_path(video_id)}/source"
+
+
+def video_path(video_id: str) -> str:
+    return f"{folder_path(video_id)}/video.json"
+
+
+def plan_path(video_id: str) -> str:
+    return f"{folder_path(video_id)}/plan.json"
+
+
+def segment_path(video_id: str, index: int) -> str:
+    return f"{folder_path(video_id)}/segments/{index:05d}.json.gz"
+
+
+def people_path(video_id: str) -> str:
+    return f"{folder_path(video_id)}/people.json"
+
+
+def frames_path(video_id: str) -> str:
+    return f"{folder_path(video_id)}/frames.jsonl.gz"
+
+
+def report_path(video_id: str, name: str) -> str:
+    """A file of the report, such as ``summary.json`` or ``faces/1.jpg``."""
+    return f"{folder_path(video_id)}/report/{name}"
+
+
+def export_path(video_id: str, kind: ExportKind) -> str:
+    return f"{folder_path(video_id)}/exports/{kind.file_name}"
 
 
 def new_video_id() -> str:

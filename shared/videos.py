@@ -36,6 +36,14 @@ from shared.video import (
     Video,
     VideoStatus,
     clean_name,
+    export_path,
+    folder_path,
+    frames_path,
+    people_path,
+    plan_path,
+    report_path,
+    source_path,
+    video_path,
 )
 from shared.video_bus import Ended, Hold, VideoBus, Work
 
@@ -530,41 +538,3 @@ def _seen(video: Video, work: Work) -> Video:
         ),
         exports=work.exports,
     )
-
-
-def folder_path(video_id: str) -> str:
-    """All that is kept of a video lies in this folder of the media root."""
-    return f"videos/{video_id}"
-
-
-def source_path(video_id: str) -> str:
-    return f"{folder_path(video_id)}/source"
-
-
-def video_path(video_id: str) -> str:
-    return f"{folder_path(video_id)}/video.json"
-
-
-def plan_path(video_id: str) -> str:
-    return f"{folder_path(video_id)}/plan.json"
-
-
-def segment_path(video_id: str, index: int) -> str:
-    return f"{folder_path(video_id)}/segments/{index:05d}.json.gz"
-
-
-def people_path(video_id: str) -> str:
-    return f"{folder_path(video_id)}/people.json"
-
-
-def frames_path(video_id: str) -> str:
-    return f"{folder_path(video_id)}/frames.jsonl.gz"
-
-
-def report_path(video_id: str, name: str) -> str:
-    """A file of the report, such as ``summary.json`` or ``faces/1.jpg``."""
-    return f"{folder_path(video_id)}/report/{name}"
-
-
-def export_path(video_id: str, kind: ExportKind) -> str:
-    return f"{folder_path(video_id)}/exports/{kind.file_name}"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from shared.bus import Claim, Outcome
-from shared.schema import Face, Feed, Frame, FrameResult
+from shared.schema import Claim, Face, Feed, Frame, FrameResult, Outcome
 from shared.source import Source
 
 LABELS = ("neutral", "happy", "sad")

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from shared.config import PROJECT_DIR
 from shared.errors import InvalidRecord, MoodlineError, NotFound
-from shared.video import Footage, Video, VideoOptions
-from shared.videos import Videos, folder_path, source_path
+from shared.video import Footage, Video, VideoOptions, folder_path, source_path
+from shared.videos import Videos
 from web.problem import BadField, Refused
 
 _PROBE_S = 15.0

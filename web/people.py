@@ -15,8 +15,8 @@ from typing import Any
 from flask import Blueprint, Response, jsonify
 
 from shared.errors import Conflict, InvalidRecord, NotFound
-from shared.video import MAX_PERSON_NAME_LENGTH, People
-from shared.videos import Videos, report_path
+from shared.video import MAX_PERSON_NAME_LENGTH, People, report_path
+from shared.videos import Videos
 from web.problem import BadField
 from web.report import no_report_yet
 from web.videos import check_id, field_of_body

@@ -27,8 +27,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 from shared.config import PROJECT_DIR, Settings
 from shared.errors import MediaError, MoodlineError, SourceRefused
 from shared.media import Media
-from shared.video import People, Video, VideoOptions
-from shared.videos import plan_path, segment_path, source_path
+from shared.video import People, Video, VideoOptions, plan_path, segment_path, source_path
 
 if TYPE_CHECKING:
     from workers.footage import Plan, Segment

@@ -17,9 +17,10 @@ from typing import Any
 
 import structlog
 
-from shared.bus import LEASE_S, Bus, Claim, Outcome
+from shared.bus import LEASE_S, Bus
 from shared.errors import BusError
 from shared.jobs import Jobs
+from shared.schema import Claim, Outcome
 from workers.pipeline import Pipeline
 
 _log = structlog.get_logger(__name__)

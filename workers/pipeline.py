@@ -27,9 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from shared.bus import Claim, Outcome
 from shared.config import PROJECT_DIR, Settings
-from shared.schema import Face, Frame, FrameResult
+from shared.schema import Claim, Face, Frame, FrameResult, Outcome
 from workers.tracking import Colours, Tracked, Tracker
 from workers.vision.classifier import Classifier, ModelCard, load_classifier
 from workers.vision.crop import crop_face

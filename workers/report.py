@@ -29,8 +29,7 @@ import cv2
 from shared.errors import NotFound, SourceError
 from shared.media import Media
 from shared.schema import Face
-from shared.video import People, Video
-from shared.videos import frames_path, plan_path, report_path, source_path
+from shared.video import People, Video, frames_path, plan_path, report_path, source_path
 from workers import footage
 from workers.footage import Plan
 from workers.pipeline import face_of

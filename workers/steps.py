@@ -24,16 +24,9 @@ import structlog
 
 from shared.errors import BusError, MoodlineError, SourceError
 from shared.media import Media
-from shared.video import ExportKind, Video
+from shared.video import ExportKind, Video, export_path, plan_path, segment_path, source_path
 from shared.video_bus import Hold
-from shared.videos import (
-    Step,
-    Videos,
-    export_path,
-    plan_path,
-    segment_path,
-    source_path,
-)
+from shared.videos import Step, Videos
 from workers import footage, report
 from workers import video as recorded
 from workers.footage import Plan

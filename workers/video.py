@@ -33,8 +33,7 @@ from typing import IO, Any, BinaryIO, NamedTuple
 import numpy as np
 
 from shared.media import Media
-from shared.video import Video
-from shared.videos import frames_path, segment_path
+from shared.video import Video, frames_path, segment_path
 from workers import footage
 from workers.footage import Plan, Segment
 from workers.pipeline import Pipeline, Sighting

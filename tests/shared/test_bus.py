@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from shared import bus as bus_module
-from shared.bus import Bus, Claim, Outcome
+from shared.bus import Bus
 from shared.errors import BusError, NotFound
-from shared.schema import CaptureReport, Drop, FeedState
+from shared.schema import CaptureReport, Claim, Drop, FeedState, Outcome
 from tests import builders
 from tests.builders import LABELS
 

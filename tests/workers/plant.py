@@ -16,8 +16,8 @@ from shared import redis_server
 from shared.config import PROJECT_DIR
 from shared.jobs import Jobs
 from shared.media import Media
-from shared.video import Video, VideoOptions
-from shared.videos import Videos, source_path
+from shared.video import Video, VideoOptions, source_path
+from shared.videos import Videos
 from workers import footage
 
 

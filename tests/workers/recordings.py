@@ -13,8 +13,7 @@ import cv2
 import numpy as np
 
 from shared.media import Media
-from shared.video import Footage, Video, VideoOptions
-from shared.videos import plan_path, segment_path, source_path
+from shared.video import Footage, Video, VideoOptions, plan_path, segment_path, source_path
 from workers.footage import Plan, Segment
 from workers.footage import plan as cut
 from workers.video import Found

@@ -9,9 +9,9 @@ from typing import Any, cast
 
 import pytest
 
-from shared.bus import Bus, Claim, Outcome
+from shared.bus import Bus
 from shared.jobs import Jobs
-from shared.schema import Drop
+from shared.schema import Claim, Drop, Outcome
 from tests import builders
 from workers.live import Drain
 from workers.pipeline import Pipeline

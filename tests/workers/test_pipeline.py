@@ -16,8 +16,7 @@ import pytest
 import skimage.data
 
 from shared import config
-from shared.bus import Claim
-from shared.schema import Frame
+from shared.schema import Claim, Frame
 from workers.pipeline import MAX_PIXELS, Pipeline, decode_jpeg, face_of, load_pipeline
 from workers.vision.detector import ImageBGR
 

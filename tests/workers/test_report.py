@@ -17,8 +17,7 @@ import pytest
 from shared.errors import MediaError, NotFound
 from shared.media import Media
 from shared.schema import Face
-from shared.video import People, Video
-from shared.videos import frames_path, plan_path, report_path
+from shared.video import People, Video, frames_path, plan_path, report_path
 from tests.workers import recordings
 from tests.workers.recordings import CARD, HAPPY, LABELS, NEUTRAL, TORN, Row
 from workers.footage import Plan

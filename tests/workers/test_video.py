@@ -13,8 +13,7 @@ import pytest
 
 from shared import config
 from shared.media import Media
-from shared.video import VideoOptions
-from shared.videos import segment_path, source_path
+from shared.video import VideoOptions, segment_path, source_path
 from tests.workers import recordings
 from tests.workers.conftest import FramesOf
 from tests.workers.recordings import HAPPY, NEUTRAL, found
