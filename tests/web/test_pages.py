@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from flask.testing import FlaskClient
 
 from shared.config import PROJECT_DIR
 
 STATIC = PROJECT_DIR / "web" / "static"
+PAGES = ("/", "/videos", "/videos/0123456789abcdef")
 
 
 def test_assets_are_kept_for_good_and_change_their_address_with_their_content(
@@ -31,19 +33,37 @@ def test_nothing_outside_the_folder_is_served(client: FlaskClient) -> None:
         assert client.get(f"/assets/x/{path}").status_code == 404
 
 
-def test_the_page_holds_no_inline_script_or_style_and_loads_nothing_from_elsewhere(
-    client: FlaskClient,
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_holds_no_inline_script_or_style_and_loads_nothing_from_elsewhere(
+    client: FlaskClient, path: str
 ) -> None:
-    text = client.get("/").text
+    text = client.get(path).text
     assert not re.search(r"<script(?![^>]*\bsrc=)", text)
     assert not re.search(r"<style|\bstyle=|\bon\w+=", text)
     assert not re.search(r"https?://", text)
-    for module in STATIC.glob("*.js"):
+    for address in re.findall(r'"/assets/\w+/([^"]+)"', text):
+        assert (STATIC / address).is_file(), address
+
+
+def test_every_module_that_is_imported_exists() -> None:
+    for module in STATIC.rglob("*.js"):
+        if module.parent.name == "vendor":
+            continue
         for imported in re.findall(r'(?:from|import\() *"([^"]+)"', module.read_text()):
-            assert (STATIC / imported).is_file(), f"{module.name} imports {imported}"
+            assert (module.parent / imported).is_file(), f"{module.name} imports {imported}"
 
 
-def test_every_text_that_the_page_names_exists(client: FlaskClient) -> None:
+@pytest.mark.parametrize("path", PAGES)
+def test_every_text_that_a_page_names_exists(client: FlaskClient, path: str) -> None:
     texts = (STATIC / "texts.js").read_text()
-    for name in re.findall(r'data-(?:text|label)="(\w+)"', client.get("/").text):
-        assert re.search(rf"^  {name}:", texts, re.MULTILINE), name
+    for name in re.findall(r'data-(?:text|label)="([^"]+)"', client.get(path).text):
+        depth = 2 * (1 + name.count("."))
+        assert re.search(rf"^ {{{depth}}}{name.split('.')[-1]}:", texts, re.MULTILINE), name
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_leads_to_the_others(client: FlaskClient, path: str) -> None:
+    text = client.get(path).text
+    for other in ("/", "/videos"):
+        assert f'<a href="{other}"' in text
+    assert text.count("aria-current") == 1

@@ -303,6 +303,7 @@ const english = {
       cancelled: "Cancelled",
     },
     preparing: "Preparing",
+    finishing: "Making the report",
     doing: { cancel: "Cancelling", retry: "Starting again" },
     cancel: "Cancel",
     retry: "Try again",

@@ -3,8 +3,19 @@
 const SIZES = ["B", "kB", "MB", "GB", "TB"];
 const CLOCK = /^(?:(?:(\d+):)?([0-5]?\d):)?(\d+(?:[.,]\d+)?)$/;
 
+// Made once: a formatter costs more to make than all rows of a list to write.
+const numbers = [0, 1].map(
+  (digits) =>
+    new Intl.NumberFormat(undefined, {
+      minimumFractionDigits: digits,
+      maximumFractionDigits: digits,
+    }),
+);
+const timeOfDay = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
+const dateAndTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+
 export function count(number) {
-  return number.toLocaleString();
+  return numbers[0].format(number);
 }
 
 // Bytes with as many digits as tell two files apart: 9.4 MB, 128 MB.
@@ -14,9 +25,7 @@ export function bytes(number) {
     number /= 1000;
     power += 1;
   }
-  const digits = power && number < 9.95 ? 1 : 0;
-  const form = { minimumFractionDigits: digits, maximumFractionDigits: digits };
-  return `${number.toLocaleString(undefined, form)} ${SIZES[power]}`;
+  return `${numbers[power && number < 9.95 ? 1 : 0].format(number)} ${SIZES[power]}`;
 }
 
 // The seconds that somebody wrote as 90, 1:30, 1:30.5 or 1:01:30; NaN for what is no time.
@@ -40,6 +49,5 @@ export function remaining(seconds) {
 export function moment(epochSeconds) {
   const date = new Date(epochSeconds * 1000);
   const today = date.toDateString() === new Date().toDateString();
-  const style = today ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" };
-  return { today, words: date.toLocaleString(undefined, style) };
+  return { today, words: (today ? timeOfDay : dateAndTime).format(date) };
 }

@@ -11,6 +11,7 @@ const ENDPOINT = "/api/uploads";
 const CHUNK_BYTES = 32 * 1024 * 1024; // what a proxy on the way may want to hold whole
 const WAITS_MS = [500, 1000, 2000, 5000, 10_000];
 const PASSING = [408, 409, 423, 429, 500, 502, 503, 504]; // refusals that may not last
+const OUT_OF_STEP = [409, 423]; // asking where to go on mends it: nothing to tell anybody
 const GONE = [404, 410];
 const OVER = [...GONE, 422]; // 422: all had arrived, and was no video
 const END_BYTES = 64 * 1024;
@@ -28,10 +29,15 @@ async function fingerprintOf(file) {
   return `${PREFIX}${file.size}-${(digest >>> 0).toString(16)}-${file.name}`;
 }
 
-// Uploads that an earlier page began and that the server still waits for: [{previous, sent}].
+// Uploads that an earlier page began and that the server still waits for: [{previous, sent}]. Not
+// those that another tab is sending, where the browser can tell (it can on https and localhost).
 export async function unfinished() {
   const stored = await storage.findAllUploads();
-  const ours = stored.filter(({ urlStorageKey }) => urlStorageKey.startsWith(`tus::${PREFIX}`));
+  const elsewhere = (await navigator.locks?.query())?.held.map(({ name }) => name) ?? [];
+  const ours = stored.filter(
+    ({ urlStorageKey, uploadUrl }) =>
+      urlStorageKey.startsWith(`tus::${PREFIX}`) && !elsewhere.includes(uploadUrl),
+  );
   const found = await Promise.all(
     ours.map(async (previous) => ({ previous, sent: await arrived(previous) })),
   );
@@ -57,6 +63,7 @@ export class Upload {
   key = `upload-${++Upload.#count}`;
   state = "waiting";
   error = "";
+  isAnswered = false; // while "lost": by a refusal that may not last
   video = null;
   finishedAt = 0;
   #file = null;
@@ -65,6 +72,7 @@ export class Upload {
   #onChange;
   #tries = 0;
   #timer = 0;
+  #release = () => {}; // the lock that tells other tabs that this one sends it
   #marks = []; // [time, bytes] of the last seconds, for the rate
 
   // Of a file, or, with `previous` and how much of it was `sent`, of one still to be chosen again.
@@ -130,6 +138,7 @@ export class Upload {
   async cancel() {
     clearTimeout(this.#timer);
     this.state = "cancelled";
+    this.#release();
     const address = this.#tus?.url ?? this.#previous?.uploadUrl;
     if (this.#previous) storage.removeUpload(this.#previous.urlStorageKey);
     await this.#tus?.abort();
@@ -156,12 +165,18 @@ export class Upload {
         if (request.getMethod() !== "HEAD" || status < 400 || GONE.includes(status)) return;
         throw Object.assign(new Error("not now"), { status });
       },
+      onUploadUrlAvailable: () => this.#hold(),
       onProgress: (sent) => this.#progress(sent),
       onSuccess: ({ lastResponse }) => this.#done(lastResponse.getHeader("Moodline-Video")),
       onError: (error) => this.#failed(error),
     });
     if (this.#previous) upload.resumeFromPreviousUpload(this.#previous);
     return upload;
+  }
+
+  #hold() {
+    this.#release();
+    navigator.locks?.request(this.#tus.url, () => new Promise((done) => (this.#release = done)));
   }
 
   #progress(sent) {
@@ -175,6 +190,7 @@ export class Upload {
   }
 
   #done(video) {
+    this.#release();
     this.video = video;
     this.finishedAt = performance.now();
     this.sent = this.size;
@@ -189,7 +205,8 @@ export class Upload {
     if (status === 0 && !readable) {
       this.#set("refused", text.upload.unreadable);
     } else if (status === 0 || PASSING.includes(status)) {
-      this.#set("lost", detail);
+      this.isAnswered = status !== 0;
+      this.#set("lost", OUT_OF_STEP.includes(status) ? "" : detail);
       this.#retry(WAITS_MS[Math.min(this.#tries++, WAITS_MS.length - 1)]);
     } else if (status === 401) {
       this.#set("paused", text.upload.loggedOut);
@@ -220,6 +237,7 @@ export class Upload {
 
   // What was refused must not be taken up again by the next page.
   async #forget() {
+    this.#release();
     const stored = await storage.findUploadsByFingerprint(await fingerprintOf(this.#file));
     for (const { urlStorageKey } of stored) storage.removeUpload(urlStorageKey);
     this.#previous = null;

@@ -24,10 +24,11 @@ export function viewOfVideo(video, { act, remove, doing = "", complaint = "" }) 
   const action = ACTIONS[status] ?? "report";
   let word = words.states[state];
   if (running && total === null) word = words.preparing;
+  if (running && total !== null && done >= total) word = words.finishing;
   if (doing) word = words.doing[doing];
   let share = null;
   if (status === "queued") share = 0;
-  if (running) share = total ? Math.min(done / total, 1) : undefined;
+  if (running) share = total ? video.progress : undefined;
   return {
     key: id,
     name,
@@ -94,7 +95,7 @@ export function viewOfUpload(upload, { choose, cancel, dismiss }) {
     name,
     facts: [bytes(size), ...optionsOf(asNumbers(upload.options))],
     state: `upload-${state}`,
-    word: words.states[state === "lost" && upload.error ? "again" : state],
+    word: words.states[state === "lost" && upload.isAnswered ? "again" : state],
     share: bar,
     progressLabel: words.progressOf(name),
     note: typeof bar === "number" ? percent(share) : "",

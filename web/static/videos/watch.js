@@ -7,7 +7,7 @@ const BUSY_MS = 1000;
 const IDLE_MS = 10_000;
 const DOWN_MS = 2000;
 const ANSWER_WITHIN_MS = 8000;
-const READY_EVERY_MS = 5000;
+const STANDS_MS = 3000;
 const PARTS = ["redis", "worker"]; // what videos need; they need no capture
 
 export class Watch extends EventTarget {
@@ -15,6 +15,8 @@ export class Watch extends EventTarget {
   #asking = false;
   #again = false;
   #problem = null;
+  #standing = ""; // what is busy, and how far
+  #movedAt = -Infinity;
   #readyAskedAt = -Infinity;
 
   constructor() {
@@ -58,26 +60,29 @@ export class Watch extends EventTarget {
         this.#say("down", { part: "", detail: body.detail });
         return DOWN_MS;
       }
-      const busy = body.some(isBusy);
-      await this.#ready(busy);
+      await this.#ready(body);
       this.dispatchEvent(new CustomEvent("videos", { detail: { videos: body, askedAt } }));
       this.#say("up", this.#problem);
-      return busy ? BUSY_MS : IDLE_MS;
+      return body.some(isBusy) ? BUSY_MS : IDLE_MS;
     } catch (error) {
       this.#say(error.name === "TimeoutError" ? "slow" : "down");
       return DOWN_MS;
     }
   }
 
-  // What is missing matters only while somebody waits for it.
-  async #ready(busy) {
-    if (!busy) {
+  // What is missing matters only while somebody waits and nothing moves. (Not asked for otherwise:
+  // browsers log its 503 as an error.)
+  async #ready(videos) {
+    const now = performance.now();
+    const waiting = videos.filter(isBusy);
+    const standing = waiting.map((each) => [each.id, each.status, each.frames_done]).join();
+    if (standing !== this.#standing) {
+      this.#standing = standing;
+      this.#movedAt = now;
       this.#problem = null;
-      this.#readyAskedAt = -Infinity;
-      return;
     }
-    if (performance.now() - this.#readyAskedAt < READY_EVERY_MS) return;
-    this.#readyAskedAt = performance.now();
+    if (!standing || now - Math.max(this.#movedAt, this.#readyAskedAt) < STANDS_MS) return;
+    this.#readyAskedAt = now;
     const body = await (await get("/readyz")).json();
     this.#problem = body.missing?.find(({ part }) => PARTS.includes(part)) ?? null;
   }
@@ -87,7 +92,7 @@ export class Watch extends EventTarget {
   }
 }
 
-export function isBusy(video) {
+function isBusy(video) {
   return (
     video.status === "queued" ||
     video.status === "running" ||
