@@ -239,8 +239,9 @@ def _serve(connection: Connection) -> None:
 
                 def between(done: int, index: int = segment.index) -> None:
                     nonlocal frames
-                    frames = done
-                    connection.send((index, done, False))
+                    if done > frames:
+                        frames = done
+                        connection.send((index, done, False))
 
                 with media.open(source_path(video_id)) as file:
                     found = analyse_segment(pipeline, file, plan, segment, between=between)

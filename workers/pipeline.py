@@ -137,13 +137,16 @@ class Pipeline:
         return analysed
 
     def judge_frames(
-        self, frames: Iterable[tuple[float, ImageBGR]], tracker: Tracker
+        self,
+        frames: Iterable[tuple[float, ImageBGR]],
+        tracker: Tracker,
+        between: Callable[[], None] = lambda: None,
     ) -> list[tuple[float, list[Sighting]]]:
         """Find and judge the faces in a few frames of a recording, given with their times.
 
         Frames are asked for one by one and let go at once; all their faces go through the
         classifier together. `tracker` only tells where to look twice: who is who is decided when
-        the whole recording is known.
+        the whole recording is known. `between` is called after each frame, and may analyse others.
         """
         size_hw = self._classifier.card.input_size_hw
         found: list[tuple[float, list[tuple[Detection, Colours]]]] = []
@@ -156,8 +159,9 @@ class Pipeline:
             crops += [crop_face(image_bgr, face, size_hw) for face in faces]
             found.append((t, list(zip(faces, colours, strict=True))))
             self._done.stage_seconds["decode"] += decoded - started
+            self._done.stage_seconds["detect"] += time.perf_counter() - decoded
+            between()
             started = time.perf_counter()
-            self._done.stage_seconds["detect"] += started - decoded
         scores = iter(self._classifier.predict(_stack(crops, size_hw)))
         self._done.stage_seconds["classify"] += time.perf_counter() - started
         self._done.frames += len(found)

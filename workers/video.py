@@ -26,6 +26,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, BinaryIO, NamedTuple
@@ -40,7 +41,7 @@ from workers.pipeline import Pipeline, Sighting
 from workers.tracking import Tracker
 from workers.vision.detector import BoxXYWH, Detection
 
-_BATCH = 8  # frames: a turn for whoever waits comes every 60 ms or so
+_BATCH = 8  # frames whose faces go through the classifier together
 _GZIP_LEVEL = 3  # 1.3 times the size of level 9 in a fifth of the time
 
 # A face is shown only when it has been seen surely enough, which may take some frames; when it is,
@@ -73,7 +74,7 @@ def analyse_segment(
 ) -> bytes:
     """Find and judge the faces in one segment; return the segment's file.
 
-    `between` is called every few frames with how many are done; what it raises ends the work.
+    `between` is called after each frame with how many are done; what it raises ends the work.
     Raises SourceError where the file cannot be read.
     """
     tracker = Tracker()
@@ -85,7 +86,9 @@ def analyse_segment(
         ) as lines,
         contextlib.closing(footage.frames(file, plan, segment)) as sampled,
     ):
-        while judged := pipeline.judge_frames(islice(sampled, _BATCH), tracker):
+        while judged := pipeline.judge_frames(
+            islice(sampled, _BATCH), tracker, partial(between, done)
+        ):
             for t, sightings in judged:
                 rows = [_row(sighting, plan.scale) for sighting in sightings]
                 lines.write(_json_line([t, rows]))
