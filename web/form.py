@@ -85,7 +85,7 @@ class _Form:
             raise BadField(name, f"{name!r} was given twice: send one video at a time.")
         self.fields[name] = ""
         if isinstance(event, File):
-            self.name = event.filename
+            self.name = event.filename.replace("%22", '"')  # browsers cannot say it otherwise
         return name
 
 

@@ -23,8 +23,8 @@ from shared.video import Footage, Video, VideoOptions, folder_path, source_path
 from shared.videos import Videos
 from web.problem import BadField, Refused
 
-_PROBE_S = 15.0
-_LONGEST_WAIT_S = 90.0
+_PROBE_S = 30.0  # on a busy machine; the child's own limit is of processor time
+_LONGEST_WAIT_S = 120.0
 _MAX_PROBES = 2  # at once; each is a process that decodes
 _MAX_REASON_LENGTH = 500
 # All that a child needs of this process's surroundings.

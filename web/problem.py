@@ -90,7 +90,7 @@ def register(app: Flask) -> None:
 
 
 def _refused(error: Refused) -> Response:
-    more = {"field": error.field} if error.field else {}
+    more = {} if error.field is None else {"field": error.field}
     answer = problem(error.status, str(error), **more)
     if error.retry_after_s is not None:
         answer.headers["Retry-After"] = str(error.retry_after_s)

@@ -21,9 +21,13 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from shared.bus import Bus
 from shared.config import PROJECT_DIR, Settings
+from shared.jobs import Jobs
+from shared.media import Media
+from shared.videos import Videos
 from web import close_app, create_app
 
 PASSWORD = "pa55 wörd"
+DEMO = PROJECT_DIR / "workers" / "demo" / "demo.mp4"
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -49,6 +53,14 @@ def client(bus: Bus, tmp_path: Path) -> Iterator[FlaskClient]:
     app = create_app(settings(tmp_path), bus)
     yield app.test_client()
     close_app(app)
+
+
+@pytest.fixture
+def videos(client: FlaskClient, bus: Bus, tmp_path: Path) -> Iterator[Videos]:
+    """The videos that `client` speaks of, as a worker sees them."""
+    kept = Videos(bus.url, Media(settings(tmp_path).media_address), Jobs(bus.url))
+    yield kept
+    kept.close()
 
 
 def start(redis_url: str, data_dir: Path, port: int = 0, **environment: str) -> Server:
@@ -133,6 +145,16 @@ def open_page(browser: Browser, complaints: list[str]) -> Iterator[Callable[...,
 
     yield open_one
     context.close()
+
+
+def form_of(data: bytes, name: str = "clip.mp4", **fields: str) -> tuple[bytes, dict[str, str]]:
+    """Body and headers of a form with one file, named as browsers name it."""
+    quoted = name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+    parts = [f'Content-Disposition: form-data; name="{n}"\r\n\r\n{v}' for n, v in fields.items()]
+    file = f'Content-Disposition: form-data; name="file"; filename="{quoted}"\r\n\r\n'
+    head = "".join(f"--moodline\r\n{part}\r\n" for part in parts) + f"--moodline\r\n{file}"
+    body = head.encode("utf-8", "surrogatepass") + data + b"\r\n--moodline--\r\n"
+    return body, {"Content-Type": "multipart/form-data; boundary=moodline"}
 
 
 def stop(process: subprocess.Popen[str]) -> None:
