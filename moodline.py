@@ -1,6 +1,7 @@
 """The command line: start everything, or one part, and look after feeds.
 
 Errors that a user can meet are one line on stderr with the remedy: exit code 1, or 2 for misuse.
+Each command imports what it needs: Redis and RQ alone take a quarter of a second.
 """
 
 from __future__ import annotations
@@ -19,23 +20,23 @@ import webbrowser
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import click
-import redis
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from shared import config, log, redis_server
-from shared.bus import Bus, connect
+from shared import config
 from shared.config import Settings
 from shared.errors import BusError, ConfigError, MoodlineError, NotFound
-from shared.jobs import QUEUES
 from shared.schema import Feed
 from shared.source import Source
 from shared.video import MAX_SAMPLED_FPS, VideoOptions
+
+if TYPE_CHECKING:
+    from shared.bus import Bus
 
 _STOP_GRACE_S = 4.0
 _READY_TIMEOUT_S = 30.0
@@ -84,6 +85,8 @@ def up(
     no_browser: bool,
 ) -> None:
     """Start Redis, capture, workers and the dashboard, and keep them running."""
+    from shared import log
+
     options = {"WORKERS": workers, "HOST": host, "PORT": port, "DATA_DIR": data_dir}
     for name, value in options.items():
         if value is not None:
@@ -107,6 +110,7 @@ def up(
 
 
 def _run_all(settings: Settings, wanted: Sequence[Source], *, open_browser: bool) -> None:
+    from shared import redis_server
     from workers.supervisor import Supervisor
 
     stop_signals: list[int] = []
@@ -153,6 +157,8 @@ def _part(role: str) -> list[str]:
 
 
 def _redis_url(settings: Settings) -> str:
+    from shared import redis_server
+
     if settings.redis_url is not None:
         return settings.redis_url.get_secret_value()
     return redis_server.url(settings.data_dir)
@@ -207,6 +213,8 @@ def _require_free_port(settings: Settings) -> None:
 
 
 def _require_redis(url: str) -> None:
+    from shared.bus import Bus
+
     bus = Bus(url)
     try:
         bus.ping()
@@ -216,6 +224,10 @@ def _require_redis(url: str) -> None:
 
 def _end_leftover_redis(url: str) -> None:
     """End the server of an earlier run that was killed: nobody else uses this data folder."""
+    import redis
+
+    from shared.bus import connect
+
     client = connect(url)
     with contextlib.suppress(redis.RedisError):
         client.shutdown(nosave=True)
@@ -224,6 +236,7 @@ def _end_leftover_redis(url: str) -> None:
 
 def _register(settings: Settings, url: str, wanted: Sequence[Source]) -> list[str]:
     """Restore the feeds of last time and add those of this command line; return their ids."""
+    from shared.bus import Bus
     from workers.capture import FeedsFile
 
     bus = Bus(url)
@@ -245,6 +258,8 @@ def _register(settings: Settings, url: str, wanted: Sequence[Source]) -> list[st
 
 
 def _unregister(url: str, feed_ids: Sequence[str]) -> None:
+    from shared.bus import Bus
+
     bus = Bus(url)
     for feed_id in feed_ids:
         with contextlib.suppress(BusError, NotFound):
@@ -301,6 +316,8 @@ def _open_browser(address: str) -> None:
 
 def _part_settings(role: str) -> tuple[Settings, str]:
     """Settings and Redis address of one part; says so where nothing runs that it could join."""
+    from shared import log, redis_server
+
     settings = config.load()
     log.configure(settings.log_level, role)
     url = _redis_url(settings)
@@ -329,11 +346,19 @@ def capture_feed(feed_id: str) -> None:
     part.run_feed(*_part_settings("capture"), feed_id)
 
 
+def _all_queues() -> str:
+    from shared.jobs import QUEUES
+
+    return ",".join(QUEUES)
+
+
 @main.command()
 @click.option("--count", type=click.IntRange(1, 256), default=1, help="Worker processes.")
-@click.option("--queues", default=",".join(QUEUES), help="Queues to serve, most urgent first.")
+@click.option("--queues", default=_all_queues, help="Queues to serve, most urgent first.")
 def worker(count: int, queues: str) -> None:
     """Run workers that analyse frames."""
+    from shared.jobs import QUEUES
+
     names = tuple(name.strip() for name in queues.split(",") if name.strip())
     unknown = [name for name in names if name not in QUEUES]
     if unknown or not names:
@@ -638,6 +663,8 @@ def feeds_remove(feed_id: str) -> None:
 
 @contextlib.contextmanager
 def _bus() -> Iterator[Bus]:
+    from shared.bus import Bus
+
     _, url = _part_settings("feeds")
     bus = Bus(url)
     try:
