@@ -186,8 +186,8 @@ class Videos:
     def export(self, video_id: str, kind: ExportKind) -> Export:
         """How far a file is; asking starts it. Raises Conflict where there is no report yet.
 
-        A preview needs no report. A file that failed says so for a minute; asked for after that,
-        it is tried again.
+        A preview needs no report, only a plan. A file that failed says so for a minute; asked for
+        after that, it is tried again.
         """
         video = self._kept(video_id)
         work = self._work(video)
@@ -427,10 +427,11 @@ class Videos:
         if not steps and work.marks["report"] < work.marks["people"] and _has_report(work):
             steps = [_DERIVE] if not _given_up(_DERIVE, work) else []
         current = _has_report(work) and work.marks["report"] == work.marks["people"]
+        planned = "segments" in work.marks
         exports = [
             f"{_EXPORT}{kind}"
             for kind, export in work.exports.items()
-            if export.state is ExportState.RUNNING and (current or not kind.shows_people)
+            if export.state is ExportState.RUNNING and (current if kind.shows_people else planned)
         ]
         return [*steps, *(step for step in exports if not _given_up(step, work))]
 

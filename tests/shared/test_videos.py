@@ -10,13 +10,27 @@ from pathlib import Path
 
 import pytest
 
-from shared import video_bus, videos
+from shared import video_bus
 from shared.bus import Bus
 from shared.errors import Conflict, NotFound
 from shared.jobs import Jobs
 from shared.media import Media
 from shared.schema import WorkerReport
-from shared.video import Export, ExportKind, ExportState, Footage, People, Video, VideoStatus
+from shared.video import (
+    Export,
+    ExportKind,
+    ExportState,
+    Footage,
+    People,
+    Video,
+    VideoStatus,
+    export_path,
+    frames_path,
+    plan_path,
+    report_path,
+    segment_path,
+    source_path,
+)
 from shared.video_bus import Hold
 from shared.videos import Step, Videos
 
@@ -34,7 +48,7 @@ class Desk:
 
     def submit(self, name: str = "film.mp4") -> str:
         video = Video.new(name, size_bytes=4, footage=FOOTAGE)
-        self.media.write(videos.source_path(video.id), b"film")
+        self.media.write(source_path(video.id), b"film")
         self.videos.add(video)
         return video.id
 
@@ -50,20 +64,20 @@ class Desk:
         assert self.take(video_id, step), f"{step} is not to be done"
         if step == "plan":
             plan = {"segments": [[]] * segments, "frames_total": 10 * segments}
-            self.media.write(videos.plan_path(video_id), json.dumps(plan).encode())
+            self.media.write(plan_path(video_id), json.dumps(plan).encode())
         elif step.startswith("segment-"):
             number = int(step.split("-")[1])
             self.videos.hold(video_id, Step(step), "me", frames=10)
-            self.media.write(videos.segment_path(video_id, number), b"")
+            self.media.write(segment_path(video_id, number), b"")
         elif step == "track":
-            self.media.write(videos.frames_path(video_id), b"")
+            self.media.write(frames_path(video_id), b"")
         elif step == "derive":
             self.report(video_id)
         else:
             kind = Step(step).export
             assert kind is not None
             revision = self.videos.people(video_id).revision
-            self.media.write(videos.export_path(video_id, kind), b"file")
+            self.media.write(export_path(video_id, kind), b"file")
             self.videos.exported(video_id, kind, revision)
         self.videos.done(video_id, Step(step), "me")
 
@@ -72,7 +86,7 @@ class Desk:
         there = len(self.media.list(f"videos/{video_id}/segments"))
         found = {"frames_total": 30, "frames_analysed": 10 * there}
         summary = {"revision": revision, "video": found}
-        self.media.write(videos.report_path(video_id, "summary.json"), json.dumps(summary).encode())
+        self.media.write(report_path(video_id, "summary.json"), json.dumps(summary).encode())
         self.videos.reported(video_id, revision)
 
     def fail(self, video_id: str, step: str, times: int = 3) -> None:
@@ -176,7 +190,7 @@ def test_a_segment_that_fails_three_times_fails_the_video_and_the_rest_is_kept(d
     failed = desk.one(film)
     assert (failed.status, failed.error) == (VideoStatus.FAILED, "segment-1 is cursed")
     assert (failed.frames_done, failed.frames_total) == (20, 30)
-    assert desk.media.exists(videos.report_path(film, "summary.json"))
+    assert desk.media.exists(report_path(film, "summary.json"))
 
 
 def test_a_failure_that_passes_is_no_failure(desk: Desk) -> None:
@@ -304,7 +318,7 @@ def test_deleting_leaves_nothing_and_reaches_whoever_works(desk: Desk) -> None:
     with pytest.raises(NotFound):
         desk.videos.delete(film)
     # One that was killed before it heard of it has written all the same.
-    desk.media.write(videos.segment_path(film, 0), b"late")
+    desk.media.write(segment_path(film, 0), b"late")
     desk.videos.done(film, Step("segment-0"), "me")
     desk.videos.keep(retention_s=None)
     assert desk.media.list("videos") == []
@@ -331,10 +345,10 @@ def test_a_finished_video_goes_when_its_time_is_over(desk: Desk) -> None:
 
 
 def test_a_file_whose_video_was_never_added_goes_after_a_day(desk: Desk, tmp_path: Path) -> None:
-    desk.media.write(videos.source_path("00000000000000aa"), b"new")
-    desk.media.write(videos.source_path("00000000000000bb"), b"old")
+    desk.media.write(source_path("00000000000000aa"), b"new")
+    desk.media.write(source_path("00000000000000bb"), b"old")
     yesterday = time.time() - 25 * 3600
-    os.utime(tmp_path / videos.source_path("00000000000000bb"), (yesterday, yesterday))
+    os.utime(tmp_path / source_path("00000000000000bb"), (yesterday, yesterday))
     desk.videos.keep(retention_s=None)
     assert desk.media.list("videos") == ["00000000000000aa"]
 
@@ -413,10 +427,10 @@ def test_a_file_made_during_an_edit_is_made_again(desk: Desk) -> None:
     desk.videos.put_people(film, People(0, names={1: "Ada"}))
     desk.do(film, "derive")
     desk.videos.export(film, ExportKind.ANNOTATED)
-    desk.media.write(videos.export_path(film, ExportKind.ANNOTATED), b"without Ada")
+    desk.media.write(export_path(film, ExportKind.ANNOTATED), b"without Ada")
     desk.videos.exported(film, ExportKind.ANNOTATED, 0)
     desk.videos.done(film, Step("export-annotated"), "me")
-    assert not desk.media.exists(videos.export_path(film, ExportKind.ANNOTATED))
+    assert not desk.media.exists(export_path(film, ExportKind.ANNOTATED))
     assert desk.waiting(film) == {"export-annotated"}
     desk.do(film, "export-annotated")
     assert desk.one(film).exports == {ExportKind.ANNOTATED: DONE}
@@ -439,6 +453,8 @@ def test_without_a_report_there_are_neither_edits_nor_files(desk: Desk) -> None:
     with pytest.raises(Conflict, match="queued"):
         desk.videos.export(film, ExportKind.ANNOTATED)
     assert desk.videos.export(film, ExportKind.PREVIEW).state is ExportState.RUNNING
+    assert desk.waiting(film) == {"plan"}
+    desk.do(film, "plan")
     desk.do(film, "export-preview")
     assert desk.videos.export(film, ExportKind.PREVIEW) == DONE
 
