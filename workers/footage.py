@@ -24,6 +24,7 @@ live sources (`workers.sources`).
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -49,7 +50,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from shared.errors import SourceError
+from shared.errors import InvalidRecord, SourceError
 from shared.records import build, json_object
 from shared.video import Footage, VideoOptions
 
@@ -89,6 +90,7 @@ _SOUGHT_BY_DTS = frozenset(("ts", "mpg"))
 _LOOK_FRAMES = 48  # decoded when planning, to see that the packets tell the truth
 _LOOK_PACKETS = 2000  # read, to find a first picture
 _SEEK_EARLIER_S = 10.0
+_SET_BACK_S = 2.0
 _BEYOND_FRAMES = 64  # that come after a segment's last: four times as many as any codec reorders
 
 _BROWSER_FORMS = {
@@ -175,12 +177,16 @@ class Plan:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
+        """Read a plan again; raises InvalidRecord where it is none."""
         row = json_object(text)
-        row["time_base"] = tuple(row.get("time_base", ()))
-        row["segments"] = tuple(
-            Segment(index, tuple(start and Start(*start) for start in starts), _unpacked(*packed))
-            for index, starts, *packed in row.get("segments", ())
-        )
+        try:
+            row["time_base"] = tuple(row["time_base"])
+            row["segments"] = tuple(
+                Segment(index, tuple(at and Start(*at) for at in starts), _unpacked(*packed))
+                for index, starts, *packed in row["segments"]
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidRecord(f"expected the fields of a plan, got {sorted(row)}") from error
         return build(cls, row)
 
 
@@ -498,13 +504,13 @@ class Opened:
         self.file.seek(0)
         try:
             self.container = av.open(
-                self.file,
+                _Handle(self.file),
                 "r",
                 options=_OPTIONS,
                 buffer_size=_BUFFER_BYTES,
                 metadata_errors="replace",
             )
-        except (av.error.FFmpegError, MemoryError) as error:
+        except (av.error.FFmpegError, MemoryError, OSError) as error:
             raise SourceError(_refusal(self.file, self.head, error)) from None
         self.stream = _picture_stream(self.container)
         self.time_base = self.stream.time_base or Fraction(1, av.time_base)
@@ -522,15 +528,34 @@ class Opened:
                     stream.discard = Discard.all
 
 
+class _Handle:
+    """A file as FFmpeg is given it: told to seek to where nothing is, it says no and goes on.
+
+    PyAV would raise the file's own error at some later call; damaged files lead to such places.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.read = file.read
+        self.tell = file.tell
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return -errno.EINVAL
+
+
 class _Choice:
     """Says of frame after frame whether it is to be analysed."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._first_s: float | None = None
-        self._last = -1
+        self._taken = -1  # the period of the frame that was taken last
 
     def takes(self, t: float) -> bool:
+        """Whether to take the frame of this time: the first of each period of 1 / fps."""
         plan = self._plan
         if plan.start_s is not None and t < plan.start_s:
             return False
@@ -538,13 +563,18 @@ class _Choice:
             return False
         if plan.fps is None:
             return True
-        if self._first_s is None:
-            self._first_s = t
-        turn = math.floor((t - self._first_s) * plan.fps + 1e-9)
-        if turn == self._last:  # not "less": the clock of some files jumps back
+        if self._first_s is None or self._set_back(t):
+            self._first_s, self._taken = t, -1
+        period = math.floor((t - self._first_s) * plan.fps + 1e-9)
+        if period <= self._taken:
             return False
-        self._last = turn
+        self._taken = period
         return True
+
+    def _set_back(self, t: float) -> bool:
+        """Whether the file's clock was set back, by more than frames are ever out of order."""
+        reached_s = (self._first_s or 0.0) + self._taken / (self._plan.fps or 1.0)
+        return t < reached_s - _SET_BACK_S
 
 
 class _Survey:

@@ -1,4 +1,4 @@
-"""A look into a file that may hold anything, within limits: what ``moodline probe`` runs.
+"""A look into a file that may hold anything, within limits: ``python -m workers.probe FILE``.
 
 The process that calls `main_json` gives up memory, processor time, further files and writing for
 good: so it has to be a process of its own, whose output goes into a pipe. Who starts it limits the
@@ -16,10 +16,12 @@ from __future__ import annotations
 import json
 import os
 import resource
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import av.subtitles.stream  # noqa: F401 - PyAV would at its first file, when no file can be opened
+import psutil
 
 from shared.errors import SourceError
 from workers import footage
@@ -45,8 +47,7 @@ def main_json(path: str | Path) -> str:
 
 def _give_up_all_but(memory_bytes: int) -> None:
     """Limit the process, for good, to what it has and so much memory more."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    most_bytes = pages * resource.getpagesize() + memory_bytes
+    most_bytes = psutil.Process().memory_info().vms + memory_bytes
     for what, most in (
         (resource.RLIMIT_AS, most_bytes),
         (resource.RLIMIT_CPU, PROCESSOR_S),
@@ -55,3 +56,7 @@ def _give_up_all_but(memory_bytes: int) -> None:
         (resource.RLIMIT_NOFILE, 0),
     ):
         resource.setrlimit(what, (most, most))
+
+
+if __name__ == "__main__":  # not a command of `moodline`: that one takes as long to load again
+    sys.stdout.write(main_json(sys.argv[1]))
