@@ -16,6 +16,7 @@ import click
 
 from shared.config import PROJECT_DIR
 from shared.errors import MoodlineError
+from training.quiet import quietly
 
 if TYPE_CHECKING:
     from training.data import CleanSplit, FaceSet, LabelScheme
@@ -46,6 +47,11 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option(
                 "--votes", type=EXISTING, help="FER+'s fer2013new.csv, beside a fer2013.csv."
+            ),
+            click.option(
+                "--own-disgust", type=click.FloatRange(0, 1), default=0.0, show_default=True,
+                help="How much FER2013's own label counts in the FER+ target of the pictures that "
+                "it calls disgust, which FER+ has too few of.",
             ),
             click.option(
                 "--cropped", is_flag=True,
@@ -104,7 +110,7 @@ def naming_options(command: Callable[..., Any]) -> Callable[..., Any]:
               help="Side of the input in pixels, a multiple of 32.")  # fmt: skip
 @click.option("--epochs", type=click.IntRange(1), default=24, show_default=True,
               help="Epochs of the whole network.")  # fmt: skip
-@click.option("--head-epochs", type=click.IntRange(0), default=1, show_default=True,
+@click.option("--head-epochs", type=click.IntRange(0), show_default="1, with --teacher 0",
               help="Epochs before them in which only the new head learns.")  # fmt: skip
 @click.option("--batch", type=click.IntRange(2), show_default="64, fewer for few pictures",
               help="Pictures a step.")  # fmt: skip
@@ -114,7 +120,13 @@ def naming_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--balance", type=click.FloatRange(0, 1), default=0.25, show_default=True,
               help="How much more often rare classes are drawn: 0 not at all, 1 all classes "
               "equally often.")  # fmt: skip
-@click.option("--mixup/--no-mixup", default=True, show_default=True)
+@click.option("--mixup", type=click.FloatRange(0), default=0.2, show_default=True,
+              help="How much pictures are mixed: mixup's alpha, 0 for not at all.")  # fmt: skip
+@click.option("--teacher", type=EXISTING,
+              help="A finished run with the same classes and size: start from its weights, and "
+              "learn from its answers as well.")  # fmt: skip
+@click.option("--distil", type=click.FloatRange(0, 1), default=0.5, show_default=True,
+              help="The share of the teacher's answers in the targets.")  # fmt: skip
 @click.option("--precision", type=click.Choice(["float32", "mixed_float16", "mixed_bfloat16"]),
               default="float32", show_default=True,
               help="Mixed precision helps on GPUs; on CPUs it was no faster.")  # fmt: skip
@@ -124,10 +136,11 @@ def naming_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--export", "out", type=PATH, help="Write the model folder here at the end.")
 @naming_options
 def train(
-    data: Path, scheme: LabelScheme, votes: Path | None, cropped: bool, calibration_share: float,
-    split_seed: int, run_dir: Path, weights: str, size: int, epochs: int, head_epochs: int,
-    batch: int | None, learning_rate: float | None, balance: float, mixup: bool, precision: str,
-    threads: int, seed: int, out: Path | None, **naming: Any,
+    data: Path, scheme: LabelScheme, votes: Path | None, own_disgust: float, cropped: bool,
+    calibration_share: float, split_seed: int, run_dir: Path, weights: str, size: int, epochs: int,
+    head_epochs: int | None, batch: int | None, learning_rate: float | None, balance: float,
+    mixup: float, teacher: Path | None, distil: float, precision: str, threads: int, seed: int,
+    out: Path | None, **naming: Any,
 ) -> None:  # fmt: skip
     """Train a model, or go on with the run that --run holds.
 
@@ -139,14 +152,20 @@ def train(
         raise click.BadParameter("must be a multiple of 32.", param_hint="--size")
     with one_line_errors():
         limit_threads(threads)
-        faces, split = load(data, scheme, votes, cropped, calibration_share, split_seed, size)
-        from training.train import Settings  # noqa: PLC0415  imports Keras, slow
+        faces, split = load(
+            data, scheme, votes, own_disgust, cropped, calibration_share, split_seed, size
+        )
+        from training.train import Settings, read_settings  # noqa: PLC0415  imports Keras, slow
 
         batch = batch or min(64, max(8, len(split.training) // 16))
+        if head_epochs is None:
+            head_epochs = 1 if teacher is None else 0
         settings = Settings(
-            size=size, weights=weights, head_epochs=head_epochs, epochs=epochs, batch=batch,
+            size=size, weights=weights if teacher is None else read_settings(teacher).weights,
+            head_epochs=head_epochs, epochs=epochs, batch=batch,
             learning_rate=learning_rate or 8e-4 * batch / 64, balance=balance, mixup=mixup,
-            precision=precision, seed=seed,
+            precision=precision, seed=seed, teacher=None if teacher is None else str(teacher),
+            distil=0.0 if teacher is None else distil,
         )  # fmt: skip
         run_with_progress(split, settings, run_dir)
         if out is not None:
@@ -160,8 +179,9 @@ def train(
 @click.option("--threads", type=click.IntRange(0), default=0, help="Processor threads; 0 for all.")
 @naming_options
 def export(
-    data: Path, scheme: LabelScheme, votes: Path | None, cropped: bool, calibration_share: float,
-    split_seed: int, run_dir: Path, out: Path, threads: int, **naming: Any,
+    data: Path, scheme: LabelScheme, votes: Path | None, own_disgust: float, cropped: bool,
+    calibration_share: float, split_seed: int, run_dir: Path, out: Path, threads: int,
+    **naming: Any,
 ) -> None:  # fmt: skip
     """Write a model folder from a run, also from one that still trains.
 
@@ -173,7 +193,9 @@ def export(
         from training.train import read_settings  # noqa: PLC0415  imports Keras, slow
 
         size = read_settings(run_dir).size
-        faces, split = load(data, scheme, votes, cropped, calibration_share, split_seed, size)
+        faces, split = load(
+            data, scheme, votes, own_disgust, cropped, calibration_share, split_seed, size
+        )
         write_model(run_dir, data, faces, split, out, naming)
 
 
@@ -220,7 +242,8 @@ def evaluate(
         from workers.vision.classifier import load_classifier  # noqa: PLC0415
         from workers.vision.detector import load_detector  # noqa: PLC0415
 
-        classifier = load_classifier(model_dir, backend, threads)
+        with quietly():
+            classifier = load_classifier(model_dir, backend, threads)
         figures: measuring.Figures | measuring.PhotographFigures
         if data is not None:
             crop = None if cropped else detector_crop(MODELS_DIR, classifier.card.input_size_hw[0])
@@ -229,7 +252,8 @@ def evaluate(
             figures = measuring.measure(answers.probabilities, answers.truth, answers.labels)
             of_found = figures
         elif photos is not None and legend is not None:
-            detector = load_detector("mtcnn", models_dir=MODELS_DIR, threads=threads)
+            with quietly():
+                detector = load_detector("mtcnn", models_dir=MODELS_DIR, threads=threads)
             figures, answers = measuring.evaluate_photographs(detector, classifier, photos, legend)
             of_found = figures.of_found
         result = {
@@ -255,17 +279,25 @@ def load(
     data: Path,
     scheme: LabelScheme,
     votes: Path | None,
+    own_disgust: float,
     cropped: bool,
     share: float,
     seed: int,
     size: int,
 ) -> tuple[FaceSet, CleanSplit]:
     """Read and split the data, and tell what was left out."""
-    from training.data import clean_split, detector_crop, load_faces  # noqa: PLC0415  slow
+    from training.data import (  # noqa: PLC0415  slow
+        clean_split,
+        detector_crop,
+        load_faces,
+        trust_own_disgust,
+    )
 
     crop = None if cropped else detector_crop(MODELS_DIR, size)
     faces = load_faces(data, scheme, votes_csv=votes, crop=crop)
     split = clean_split(faces, calibration_share=share, seed=seed)
+    if own_disgust:
+        split = trust_own_disgust(split, own_disgust)
     click.echo(
         f"{len(split.training)} pictures to train on, {len(split.calibration)} to calibrate on. "
         f"Left out of training: {split.duplicates_exact} exact and {split.duplicates_near} near "
@@ -379,7 +411,9 @@ def limit_threads(threads: int) -> None:
     """Set the threads and the determinism of TensorFlow, where it is the backend."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import cv2  # noqa: PLC0415
-    import keras  # noqa: PLC0415  slow
+
+    with quietly():
+        import keras  # noqa: PLC0415  slow
 
     cv2.setNumThreads(1)
     if keras.backend.backend() == "tensorflow":

@@ -23,7 +23,6 @@ from training.data import FaceSet, GreyStack
 
 Batch = tuple[NDArray[np.float32], NDArray[np.float32]]  # (B, S, S, 1) in 0..255, (B, L)
 
-MIXUP_ALPHA = 0.2  # Zhang et al. 2018; small, because a mix of two faces is no face
 PREFETCHED = 6
 
 
@@ -45,11 +44,12 @@ class Batches:
     """The training batches of every epoch.
 
     `balance` between 0 (classes as often as they occur) and 1 (all equally often) sets how much
-    more often pictures of rare classes are drawn: by share ** -balance, over soft targets.
+    more often pictures of rare classes are drawn: by share ** -balance, over soft targets. `mixup`
+    is the alpha of Zhang et al. 2018, 0 for none; small, because a mix of two faces is no face.
     """
 
     def __init__(
-        self, faces: FaceSet, *, size: int, batch: int, balance: float, mixup: bool, seed: int
+        self, faces: FaceSet, *, size: int, batch: int, balance: float, mixup: float, seed: int
     ) -> None:
         self._faces = faces
         self._size = size
@@ -122,7 +122,7 @@ class Batches:
             images[i, ..., 0] = vary(self._faces.pixels[row], size, rng)
         targets = self._faces.targets[rows]
         if self._mixup:
-            share = rng.beta(MIXUP_ALPHA, MIXUP_ALPHA, len(rows)).astype(np.float32)
+            share = rng.beta(self._mixup, self._mixup, len(rows)).astype(np.float32)
             share = np.maximum(share, 1 - share)  # the first of the two stays the main one
             other = rng.permutation(len(rows))
             images = (

@@ -5,6 +5,11 @@ statistics are ImageNet's). Stage `whole` trains everything, batch norm on the b
 with AdamW, a warm-up and a cosine down to nothing. Beside the weights runs their exponential
 average, batch-norm statistics included; the average is what is measured and kept.
 
+With a teacher, a finished run, a training starts from its weights, and the teacher's answer to the
+very picture that the student sees, varied and mixed, takes a share of the target: votes are few
+and noisy, answers are smooth (born-again networks, Furlanello et al. 2018; the same view for both,
+Beyer et al. 2022).
+
 Promises: a run that was interrupted and started again with the same settings continues at the last
 saved step and ends with the same weights; the same settings and data on the same machine give the
 same figures. Every run leaves `settings.json`, `log.jsonl` (a line an epoch), `curves.png`,
@@ -53,9 +58,11 @@ class Settings:
     dropout: float = 0.3
     average_decay: float = 0.999
     balance: float = 0.25
-    mixup: bool = True
+    mixup: float = 0.2
     precision: str = "float32"
     seed: int = 1
+    teacher: str | None = None
+    distil: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -167,10 +174,18 @@ class _Training:
         self.total_epochs = settings.head_epochs + settings.epochs
         self._claim_folder(split.training)
         state_file = run_dir / "state.npz"
-        weights = None if state_file.is_file() or settings.weights == "none" else settings.weights
+        fresh = not state_file.is_file() and settings.teacher is None
         self.model = network.build(
-            settings.size, len(self.labels), weights, dropout=settings.dropout
+            settings.size,
+            len(self.labels),
+            settings.weights if fresh and settings.weights != "none" else None,
+            dropout=settings.dropout,
         )
+        self.teacher = None
+        if settings.teacher is not None:
+            trained = load_trained(Path(settings.teacher), len(self.labels))
+            self.model.set_weights(trained.get_weights())
+            self.teacher = network.answering(trained)
         if state_file.is_file():
             self._restore(state_file)
         else:
@@ -180,11 +195,14 @@ class _Training:
     def _claim_folder(self, training: FaceSet) -> None:
         """Write the settings into the folder, or check that they are those already there.
 
-        Where the first weights came from does not matter any more to a run that goes on.
+        Where the first weights came from does not matter any more to a run that goes on; nor does
+        where its teacher lies, if it is the same one.
         """
         digest = hashlib.sha256(training.pixels.tobytes() + training.targets.tobytes())
+        mine_settings = asdict(self.settings)
         mine = {
-            "settings": asdict(self.settings),
+            "settings": mine_settings,
+            "teacher_sha256": _teacher_digest(self.settings, self.labels),
             "labels": list(self.labels),
             "training_pictures": len(training),
             "training_sha256": digest.hexdigest(),
@@ -196,8 +214,8 @@ class _Training:
             differing = sorted(k for k in mine if k != "settings" and theirs.get(k) != mine[k])
             differing += sorted(
                 k
-                for k, v in asdict(self.settings).items()
-                if k != "weights" and theirs["settings"].get(k) != v
+                for k, v in asdict(Settings(**theirs["settings"])).items()
+                if k not in ("weights", "teacher") and mine_settings[k] != v
             )
             if differing:
                 raise DataError(
@@ -261,7 +279,7 @@ class _Training:
             rate = self._learning_rate()
             self.model.optimizer.learning_rate = rate
             self.model.reset_metrics()
-            loss = float(self.model.train_on_batch(images, targets))
+            loss = float(self.model.train_on_batch(images, self._taught(images, targets)))
             self.loss_sum += loss
             self.step += 1
             self.updates += 1
@@ -279,6 +297,19 @@ class _Training:
         self._write_log([*read_log(self.run_dir)[: self.epoch - 1], figures])
         self._save()
         return figures
+
+    def _taught(
+        self, images: NDArray[np.float32], targets: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """The targets (B, L) with the teacher's share in them."""
+        if self.teacher is None:
+            return targets
+        logits = self.teacher(images)
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        answers = powers / powers.sum(axis=1, keepdims=True)
+        share = np.float32(self.settings.distil)
+        mixed: NDArray[np.float32] = (1 - share) * targets + share * answers
+        return mixed
 
     def _average(self) -> None:
         """Blend the current weights into the average, slowly once there are many updates."""
@@ -369,6 +400,23 @@ def plot_curves(log: list[EpochFigures], file: Path) -> None:
     for axes in (left, right):
         axes.grid(alpha=0.3)
     figure.savefig(file, dpi=110)
+
+
+def _teacher_digest(settings: Settings, labels: tuple[str, ...]) -> str | None:
+    """The digest of the teacher's weights, after checking that it can teach this training."""
+    if settings.teacher is None:
+        return None
+    run_dir = Path(settings.teacher)
+    size = read_settings(run_dir).size
+    theirs = json.loads((run_dir / "settings.json").read_text())["labels"]
+    if size != settings.size or theirs != list(labels):
+        raise DataError(
+            f"{run_dir} cannot teach this training: it knows {', '.join(theirs)} at {size} pixels, "
+            f"not {', '.join(labels)} at {settings.size}."
+        )
+    if not (run_dir / "weights.npz").is_file():
+        raise DataError(f"{run_dir} has no weights yet: no epoch of its training is complete.")
+    return hashlib.sha256((run_dir / "weights.npz").read_bytes()).hexdigest()
 
 
 def _tensorflow_has_gpu() -> bool:

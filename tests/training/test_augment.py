@@ -12,7 +12,7 @@ from training.augment import Batches, resize_grey, vary
 from training.data import FaceSet
 
 
-def batches(faces: FaceSet, *, balance: float = 0.0, mixup: bool = False, seed: int = 1) -> Batches:
+def batches(faces: FaceSet, *, balance: float = 0.0, mixup: float = 0.0, seed: int = 1) -> Batches:
     return Batches(faces, size=32, batch=8, balance=balance, mixup=mixup, seed=seed)
 
 
@@ -57,7 +57,7 @@ def test_balance_draws_rare_classes_more_often(balance: float, share: float) -> 
 
 
 def test_mixup_mixes_targets_and_keeps_their_sum() -> None:
-    targets = np.concatenate([t for _, t in batches(face_set(), mixup=True).epoch(0)])
+    targets = np.concatenate([t for _, t in batches(face_set(), mixup=0.4).epoch(0)])
     assert np.allclose(targets.sum(axis=1), 1)
     assert ((targets.max(axis=1) < 0.99) & (targets.max(axis=1) >= 0.5)).any()
 

@@ -21,6 +21,7 @@ from training.data import (
     detector_crop,
     duplicate_groups,
     load_faces,
+    trust_own_disgust,
     votes_to_targets,
 )
 from workers.vision.detector import ImageBGR
@@ -68,6 +69,32 @@ class TestTheMajorityProtocol:
         faces = load_faces(FERPLUS_ARCHIVE)
         counts = np.bincount(faces.measured("public").truth, minlength=8)
         assert counts.tolist() == [1174, 857, 396, 347, 284, 24, 62, 13]
+
+
+class TestOwnDisgust:
+    def test_counts_in_what_is_trained_on_and_nowhere_else(self, tmp_path: Path) -> None:
+        with np.load(ferplus_npz(tmp_path / "a.npz", 60)) as columns:
+            said = {**columns}
+        said["label"][:30] = 1  # FER2013's disgust, whatever the voters say
+        np.savez(tmp_path / "b.npz", **said)
+        faces = load_faces(tmp_path / "b.npz")
+        votes_only = clean_split(faces, calibration_share=0.3, seed=1)
+        both = trust_own_disgust(votes_only, 0.4)
+        own = np.asarray(votes_only.training.own) == 1
+        k = FERPLUS_LABELS.index("disgust")
+        assert 0 < own.sum() < len(own)
+        assert np.allclose(both.training.targets[own, k], 0.4)
+        assert np.allclose(both.training.targets.sum(axis=1), 1)
+        assert np.array_equal(both.training.targets[~own], votes_only.training.targets[~own])
+        assert np.array_equal(both.training.pixels, votes_only.training.pixels)
+        assert np.array_equal(both.training.truth, votes_only.training.truth)
+        assert both.calibration is votes_only.calibration
+        assert both.own_disgust == 0.4
+
+    def test_is_refused_where_there_are_no_own_labels(self, tmp_path: Path) -> None:
+        split = clean_split(face_set(30), calibration_share=0.2, seed=1)
+        with pytest.raises(DataError, match=r"FER\+ votes"):
+            trust_own_disgust(split, 0.4)
 
 
 class TestReading:

@@ -9,8 +9,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import requests
+from ai_edge_litert.interpreter import Interpreter
 from click.testing import CliRunner, Result
 
+from tests.test_moodline import Running, wait_for
 from tests.training.builders import LABELS, class_folder
 from training import model as network
 from training.__main__ import main
@@ -91,6 +94,28 @@ class TestAFolderOfOnesOwn:
         assert classifier.card.input_size_hw == (32, 32)
         assert classifier.predict(np.zeros((2, 32, 32, 3), np.uint8)).shape == (2, 3)
 
+    def test_is_what_moodline_up_answers_with_by_its_own_labels(
+        self, trained: Trained, tmp_path: Path
+    ) -> None:
+        up = Running(tmp_path / "data", "--source", "demo", MOODLINE_MODEL=str(trained.model))
+        try:
+            wait_for(lambda: up.analysed_since(0), 60, "the first analysed frame")
+            feed = up.feeds()[0]["id"]
+            timeline = requests.get(f"{up.address}/api/feeds/{feed}/timeline", timeout=5).json()
+        finally:
+            up.stop()
+        assert timeline["labels"] == sorted(LABELS)
+        assert timeline["unsure_below"] == 0.4
+
+    def test_is_rounded_to_int8_but_for_its_first_blocks(self, trained: Trained) -> None:
+        int8 = Interpreter(model_path=str(trained.model / FILES["litert-int8"]))
+        types = {t["name"]: t["dtype"] for t in int8.get_tensor_details()}
+        sums = {name.split("block_")[1].split("_")[0]: of for name, of in types.items()
+                if name.endswith("/Add")}  # fmt: skip
+        assert sums.pop("2") == np.float32
+        assert {"4", "5", "7", "8", "9"} <= set(sums)
+        assert set(sums.values()) == {np.int8}
+
     def test_leaves_a_card_of_what_was_measured_and_said(self, trained: Trained) -> None:
         card = read_card(trained.model)
         assert (card.name, card.unsure_below) == ("mine", 0.4)
@@ -104,6 +129,20 @@ class TestAFolderOfOnesOwn:
             assert cv2.imread(str(trained.model / plot)) is not None
         assert "All pictures are my own." in text
         assert not list(trained.model.parent.glob("*.part"))
+
+    def test_has_a_second_generation_whose_card_tells_of_the_first(
+        self, trained: Trained, tmp_path: Path
+    ) -> None:
+        result = run(
+            *("train", "--data", trained.data, "--cropped", "--run", tmp_path / "second"),
+            *("--teacher", trained.run_dir, "--size", 32, "--epochs", 1, "--mixup", 0),
+            *("--export", tmp_path / "second-model"),
+        )
+        assert result.exit_code == 0, result.output
+        told = read_card(tmp_path / "second-model").details["training"]
+        assert (told["distil"], told["head_epochs"], told["epochs_done"]) == (0.5, 0, 1)
+        assert told["teacher"]["mixup"] == 0.2
+        assert str(tmp_path.parent) not in (tmp_path / "second-model" / "card.json").read_text()
 
     def test_is_measured_by_the_command_line(self, trained: Trained, tmp_path: Path) -> None:
         result = run(

@@ -51,6 +51,11 @@ def test_misuse_is_exit_code_2(tmp_path: Path, arguments: list[str]) -> None:
             ["train", "--data", "{data}", "--run", "{tmp}/run", "--weights", "{tmp}/gone.h5"],
             "gone.h5",
         ),
+        (["train", "--data", "{data}", "--run", "{tmp}/run", "--teacher", "{tmp}"], "no training"),
+        (
+            ["train", "--data", "{own}", "--cropped", "--run", "{tmp}/run", "--own-disgust", "0.5"],
+            "FER+",
+        ),
         (["evaluate", "--data", "{data}", "--model", "{tmp}/gone"], "no model folder"),
         (["evaluate", "--data", "{tmp}/empty", "--cropped", "--split", "private"], LABELS[0]),
         (
@@ -67,7 +72,8 @@ def test_what_a_user_can_mend_is_one_line_and_exit_code_1(
     empty = class_folder(tmp_path / "empty", each=5) / LABELS[0]
     for file in empty.iterdir():
         file.unlink()
-    result = run(*(a.format(data=data, tmp=tmp_path) for a in arguments))
+    own = class_folder(tmp_path / "own", each=5)
+    result = run(*(a.format(data=data, tmp=tmp_path, own=own) for a in arguments))
     assert result.exit_code == 1, result.output
     (line,) = result.stderr.strip().splitlines()
     assert line.startswith("Error: ")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +30,20 @@ from training.train import (
 TINY = Settings(
     size=32, weights="none", head_epochs=1, epochs=1, batch=8, learning_rate=2e-3, warmup_epochs=0.5
 )
+
+
+ENDLESSLY_SLOW = """
+import sys, time
+from pathlib import Path
+from tests.training.test_train import TINY, clean_split, face_set, train
+from training.__main__ import limit_threads
+
+limit_threads(2)
+split = clean_split(face_set(60), calibration_share=0.2, seed=1)
+at = lambda now: time.sleep(1000 if (now.epoch, now.step) == (1, 3) else 0)
+train(split, TINY, Path(sys.argv[1]), report=at, save_seconds=0)
+"""
+"""A training that saves after each step and stands still in the second epoch."""
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +102,20 @@ class TestARun:
         assert steps[0] >= (at[0], at[1] - 1)  # what was saved was not done again
         assert_same(finished, tmp_path / "run")
 
+    def test_killed_in_the_middle_goes_on_as_if_nothing_had_been(
+        self, finished: Path, tmp_path: Path
+    ) -> None:
+        run_dir = tmp_path / "run"
+        with subprocess.Popen([sys.executable, "-c", ENDLESSLY_SLOW, str(run_dir)]) as process:
+            deadline = time.monotonic() + 180
+            while not (run_dir / "state.npz").is_file() and time.monotonic() < deadline:
+                time.sleep(0.1)
+            process.kill()
+        assert (run_dir / "state.npz").is_file()
+        assert len(read_log(run_dir)) < 2
+        train(clean_split(face_set(60), calibration_share=0.2, seed=1), TINY, run_dir)
+        assert_same(finished, run_dir)
+
     def test_that_is_finished_does_nothing_more(self, finished: Path, split: CleanSplit) -> None:
         before = weights(finished)
         steps: list[Progress] = []
@@ -94,7 +125,7 @@ class TestARun:
             np.testing.assert_array_equal(a, b)
 
     @pytest.mark.parametrize(
-        "other", [replace(TINY, seed=2), replace(TINY, epochs=3), replace(TINY, mixup=False)]
+        "other", [replace(TINY, seed=2), replace(TINY, epochs=3), replace(TINY, mixup=0.0)]
     )
     def test_is_not_continued_with_other_settings(
         self, finished: Path, split: CleanSplit, other: Settings
@@ -108,13 +139,69 @@ class TestARun:
             train(other, TINY, finished)
 
 
+def taught(teacher: Path, distil: float = 0.5) -> Settings:
+    return replace(TINY, head_epochs=0, teacher=str(teacher), distil=distil, seed=2)
+
+
+@pytest.mark.slow
+class TestASecondGeneration:
+    @pytest.fixture(scope="class")
+    def second(
+        self, finished: Path, split: CleanSplit, tmp_path_factory: pytest.TempPathFactory
+    ) -> Path:
+        run_dir = tmp_path_factory.mktemp("runs") / "second"
+        train(split, taught(finished), run_dir)
+        return run_dir
+
+    def test_starts_where_its_teacher_ended_and_can_learn_from_it_alone(
+        self, finished: Path, split: CleanSplit, tmp_path: Path
+    ) -> None:
+        targets = np.roll(split.training.targets, 7, axis=0)  # labels that say nothing
+        nonsense = replace(split, training=replace(split.training, targets=targets))
+        settings = replace(taught(finished, distil=1.0), learning_rate=1e-9)
+        for name, labelled in (("one", split), ("two", nonsense)):
+            train(labelled, settings, tmp_path / name)
+        assert_same(tmp_path / "one", tmp_path / "two")
+        for teacher, student in zip(weights(finished), weights(tmp_path / "one"), strict=True):
+            if teacher.ndim != 1:  # batch norm goes on learning its averages
+                np.testing.assert_allclose(student, teacher, atol=1e-6)
+
+    def test_is_the_same_when_interrupted(
+        self, finished: Path, second: Path, split: CleanSplit, tmp_path: Path
+    ) -> None:
+        def interrupt(now: Progress) -> None:
+            if now.step == 4:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            train(split, taught(finished), tmp_path / "run", report=interrupt, save_seconds=0)
+        train(split, taught(finished), tmp_path / "run")
+        assert_same(second, tmp_path / "run")
+
+    def test_is_not_continued_with_another_teacher(self, second: Path, split: CleanSplit) -> None:
+        with pytest.raises(DataError, match="teacher_sha256"):
+            train(split, taught(second), second)
+
+    def test_wants_a_teacher_that_knows_its_classes_and_has_learned(
+        self, finished: Path, split: CleanSplit, tmp_path: Path
+    ) -> None:
+        other = replace(split, training=replace(split.training, labels=("a", "b", "c")))
+        with pytest.raises(DataError, match="cannot teach"):
+            train(other, taught(finished), tmp_path / "run")
+        young = tmp_path / "young"
+        young.mkdir()
+        (young / "settings.json").write_bytes((finished / "settings.json").read_bytes())
+        with pytest.raises(DataError, match="no weights yet"):
+            train(split, taught(young), tmp_path / "run")
+
+
 @pytest.mark.slow
 def test_a_network_learns_what_can_be_learned(tmp_path: Path) -> None:
     """From the shipped backbone, three kinds of faces are told apart after a few dozen steps."""
     from tests.training.test_evaluate import SHIPPED  # noqa: PLC0415
 
     split = clean_split(face_set(90, public=0), calibration_share=0.3, seed=1)
-    settings = replace(TINY, weights=str(SHIPPED), epochs=9, size=64, mixup=False)
+    settings = replace(TINY, weights=str(SHIPPED), epochs=9, size=64, mixup=0.0)
     train(split, settings, tmp_path / "run")
     log = read_log(tmp_path / "run")
     assert log[-1].accuracy > 0.9
