@@ -397,15 +397,6 @@ def web(host: str | None, port: int | None) -> None:
     serve(*_part_settings("web"))
 
 
-@main.command(hidden=True)
-@click.argument("path", type=click.Path(path_type=Path))
-def probe(path: Path) -> None:
-    """Say as JSON what is in a file that may hold anything: what the web asks of an upload."""
-    from workers.probe import main_json
-
-    click.echo(main_json(path))
-
-
 @main.command()
 @click.argument("role", type=click.Choice(["capture", "worker", "web"]))
 def health(role: str) -> None:

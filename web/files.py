@@ -8,6 +8,7 @@ nothing else; what it is (its content type) is said by this code and never by wh
 
 from __future__ import annotations
 
+import re
 from pathlib import PurePosixPath
 from urllib.parse import quote
 
@@ -23,6 +24,7 @@ MP4 = "video/mp4"
 PDF = "application/pdf"
 _PIECE_BYTES = 256 * 1024
 _STEM_LENGTH = 100
+_ONE_RANGE = re.compile(r"bytes=(?:\d+-\d*|-\d+)")
 _TYPES = {  # of a container by its usual name; a browser is told no other
     "mp4": MP4,
     "mov": MP4,  # what browsers play of it, they play as that
@@ -55,12 +57,13 @@ def send(media: Media, path: str, content_type: str, name: str) -> Response:
         answer.headers["Cache-Control"] = "private, no-cache"
         shown = "attachment" if request.args.get("download", "0") not in ("", "0") else "inline"
         answer.headers.set("Content-Disposition", shown, **_names(name))
-        # Several ranges at once would need a multipart answer; the whole file is allowed instead.
-        several = "," in request.headers.get("Range", "")
+        # Several ranges would need a multipart answer, and other units than bytes there are none:
+        # for those a server may give the whole file.
+        wanted = request.headers.get("Range", "")
         answer.make_conditional(
             request.environ,
-            accept_ranges=not several,
-            complete_length=None if several else size_bytes,
+            accept_ranges=True,
+            complete_length=size_bytes if _ONE_RANGE.fullmatch(wanted) else None,
         )
     except BaseException:
         file.close()

@@ -1,7 +1,7 @@
 """The door for videos: a file that has arrived becomes a video, or is refused with the reason.
 
 What a file is called and what its sender says it is count for nothing. A child process with limits
-of its own opens it and decodes its first picture (``moodline probe``); it gets neither this
+of its own opens it and decodes its first picture (`workers.probe`); it gets neither this
 process's settings nor its secrets, and a wall clock. A file that makes the child run away, crash or
 fall silent is refused like any other that is no video.
 """
@@ -108,7 +108,7 @@ class Intake:
                     retry_after_s=10,
                 )
             child = subprocess.Popen(
-                [sys.executable, "-m", "moodline", "probe", str(path.absolute())],
+                [sys.executable, "-m", "workers.probe", str(path.absolute())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

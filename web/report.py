@@ -12,8 +12,16 @@ from http import HTTPStatus
 from flask import Blueprint, Response, jsonify, request
 
 from shared.errors import Conflict, NotFound
-from shared.video import ExportKind, ExportState, Video, VideoStatus
-from shared.videos import Videos, export_path, report_path, source_path
+from shared.video import (
+    ExportKind,
+    ExportState,
+    Video,
+    VideoStatus,
+    export_path,
+    report_path,
+    source_path,
+)
+from shared.videos import Videos
 from web import files
 from web.problem import Refused
 from web.videos import check_id
