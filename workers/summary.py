@@ -15,6 +15,7 @@ import contextlib
 import io
 import json
 import math
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -341,10 +342,16 @@ class _Page:
 
     def _shorten(self, text: Text, width_mm: float) -> None:
         """Make a text fit, by an ellipsis at its end."""
+        if self._width_mm(text) <= width_mm:
+            return
         words = text.get_text()
-        while words and self._width_mm(text) > width_mm:
-            words = words[:-1]
-            text.set_text(f"{words.rstrip()}…")
+
+        def is_too_wide(length: int) -> bool:
+            text.set_text(f"{words[:length].rstrip()}…")
+            return self._width_mm(text) > width_mm
+
+        longest = bisect_left(range(len(words)), True, key=is_too_wide) - 1
+        text.set_text(f"{words[: max(0, longest)].rstrip()}…")
 
     def _width_mm(self, text: Text) -> float:
         return float(text.get_window_extent().width / self.figure.dpi * 25.4)
