@@ -145,7 +145,7 @@ def test_it_ends_at_once_and_leaves_nothing(
     with analyzing(folder, DEMO_CLIP, "--workers", 2, "--json", out) as process:
         workers = crew(process, 2)
         time.sleep(after_s)
-        process.send_signal(number)
+        os.killpg(process.pid, number)  # as a terminal does
         _, err = process.communicate(timeout=5)
     assert process.returncode != 0
     assert "Traceback" not in err

@@ -161,14 +161,17 @@ class _Crew:
 
     def wait_for(self, segment: Segment) -> bool:
         """Wait until that segment is done, and keep all busy meanwhile."""
-        self._take_in(0)
+        while self._take_in(0):  # all there is: somebody may have been idle for a while
+            pass
         while segment.index not in self._done:
             self._take_in(None)
         return True
 
-    def _take_in(self, timeout_s: float | None) -> None:
+    def _take_in(self, timeout_s: float | None) -> bool:
+        """Take a message of each process that has one; False where none had."""
         connections = {member.connection: member for member in self._members}
-        for connection in wait(list(connections), timeout_s):
+        ready = wait(list(connections), timeout_s)
+        for connection in ready:
             member = connections[connection]  # type: ignore[index]
             try:
                 message = member.connection.recv()
@@ -182,6 +185,7 @@ class _Crew:
                 self._done.add(segment)
                 self._hand_out(member)
             self._progress(sum(self._frames_done.values()), self._frames_total)
+        return bool(ready)
 
     def _hand_out(self, member: _Member) -> None:
         if self._waiting:
