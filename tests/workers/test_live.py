@@ -10,10 +10,11 @@ from typing import Any, cast
 import pytest
 
 from shared.bus import Bus
+from shared.errors import BusError
 from shared.jobs import Jobs
 from shared.schema import Claim, Drop, Outcome
 from tests import builders
-from workers.live import Drain
+from workers.live import Drain, Turns
 from workers.pipeline import Pipeline
 
 
@@ -148,3 +149,96 @@ def test_a_redis_that_is_away_ends_a_drain_without_noise(
     bus = Bus(away)
     make_drain(bus, away, pipeline).run(slice_s=1.0)
     bus.close()
+
+
+class BusyDrain:
+    """Feeds that are always ready, each turn a hundredth of a second by the test's clock."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.served_s = 0.0
+
+    def turn(self) -> bool:
+        self.clock.now += 0.01
+        self.served_s += 0.01
+        return True
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("workers.live.time", clock)
+    return clock
+
+
+@pytest.mark.parametrize("frame_s", [0.01, 0.015, 0.2])
+def test_a_video_keeps_a_quarter_of_its_worker_however_busy_the_feeds(
+    clock: Clock, frame_s: float
+) -> None:
+    drain = BusyDrain(clock)
+    turns = Turns(cast("Drain", drain))
+    video_s = 0.0
+    while video_s < 20:
+        clock.now += frame_s
+        video_s += frame_s
+        turns()
+    assert 0.24 < video_s / (video_s + drain.served_s) < 0.65
+
+
+def test_feeds_that_are_seldom_ready_are_served_at_once_within_a_video(clock: Clock) -> None:
+    served: list[float] = []
+
+    class QuietDrain:
+        def turn(self) -> bool:
+            due = clock.now >= 0.066 * (len(served) + 1) + 100
+            if due:
+                served.append(clock.now - (0.066 * (len(served) + 1) + 100))
+                clock.now += 0.015
+            return due
+
+    turns = Turns(cast("Drain", QuietDrain()))
+    while clock.now < 110:
+        clock.now += 0.014
+        turns()
+    assert len(served) == pytest.approx(10 / 0.066, abs=2)
+    assert max(served) < 0.031  # one frame of the video, and the turn of the feed before
+
+
+def test_a_redis_that_is_away_stops_no_video(clock: Clock) -> None:
+    class NoRedis:
+        def turn(self) -> bool:
+            raise BusError("Redis is away")
+
+    turns = Turns(cast("Drain", NoRedis()))
+    for _ in range(10):
+        clock.now += 1
+        turns()
+
+
+def test_a_drain_makes_way_for_a_video_that_waits(
+    bus: Bus, redis_url: str, pipeline: ScriptedPipeline
+) -> None:
+    jobs = Jobs(redis_url)
+    drain = Drain(
+        bus,
+        jobs,
+        cast("Pipeline", pipeline),
+        name="worker",
+        staleness_s=5.0,
+        timeline_s=60.0,
+        serves_video=True,
+    )
+    jobs.enqueue_step("0123456789abcdef", "plan")
+    put(bus, "a")
+    started = time.monotonic()
+    drain.run(slice_s=30)
+    assert pipeline.batches == [["a"]]
+    assert time.monotonic() - started < 10
