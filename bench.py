@@ -160,6 +160,7 @@ class _up:  # noqa: N801 - reads as the command that it runs
             env={
                 **os.environ,
                 "REDIS_URL": "",
+                "MEDIA_URL": "",
                 "MOODLINE_PASSWORD": "",
                 "MOODLINE_HOST": "127.0.0.1",
                 "MOODLINE_FPS": str(fps),

@@ -91,6 +91,18 @@ def test_secrets_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "geheim" not in repr(settings) + str(settings) + repr(list(config.describe(settings)))
 
 
+def test_videos_are_kept_in_the_data_folder_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MOODLINE_DATA_DIR", str(tmp_path))
+    assert config.load().media_address == str(tmp_path / "media")
+    monkeypatch.setenv("MEDIA_URL", "s3://key:geheim@films/all")
+    settings = config.load()
+    assert settings.media_address == "s3://key:geheim@films/all"
+    assert row("MEDIA_URL").value == "s3://***@films/all"
+    assert "geheim" not in repr(settings) + str(settings) + repr(list(config.describe(settings)))
+
+
 def test_every_setting_has_a_help_text() -> None:
     rows = list(config.describe(config.load()))
     assert len(rows) == len(Settings.model_fields)

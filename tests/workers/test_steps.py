@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import threading
 import time
@@ -105,7 +104,7 @@ class Shop:
         queue = Queue(VIDEO_QUEUE, connection=connection, serializer=JSONSerializer)
         try:
             SimpleWorker([queue], connection=connection, serializer=JSONSerializer).work(
-                burst=True, logging_level=logging.CRITICAL
+                burst=True, logging_level="CRITICAL"
             )
         finally:
             for number, handler in handlers.items():
