@@ -19,9 +19,9 @@ COPY training/__init__.py training/
 RUN make .venv/.run
 COPY --from=vendor /app/web/static/vendor/ web/static/vendor/
 COPY models/ models/
-RUN install -d -o moodline -g moodline /data
-ENV PATH=/app/.venv/bin:$PATH MOODLINE_DATA_DIR=/data PYTHONUNBUFFERED=1
-VOLUME /data
+RUN install -d -o moodline -g moodline /data /media
+ENV PATH=/app/.venv/bin:$PATH MOODLINE_DATA_DIR=/data MEDIA_URL=/media PYTHONUNBUFFERED=1
+VOLUME /data /media
 USER moodline
 ENTRYPOINT ["moodline"]
 CMD ["--help"]

@@ -51,6 +51,14 @@ def test_workers_can_be_scaled(compose: dict[str, Any]) -> None:
     assert "ports" not in worker
 
 
+def test_web_and_workers_share_the_storage_of_videos(compose: dict[str, Any]) -> None:
+    for name in ("web", "worker"):
+        assert "media:/media" in compose["services"][name]["volumes"]
+    dockerfile = (PROJECT_DIR / "Dockerfile").read_text()
+    assert "MEDIA_URL=/media" in dockerfile
+    assert "media" in compose["volumes"]
+
+
 def test_the_dashboard_does_not_start_without_a_password(compose: dict[str, Any]) -> None:
     assert ":?" in compose["services"]["web"]["environment"]["MOODLINE_PASSWORD"]
 
