@@ -52,7 +52,7 @@ def square_at(index: int, track: int = 1) -> tuple[int, int, int, int]:
 
 
 def clip(frames: int, tracks: Sequence[int] = (1,), *, container: str = "mp4") -> bytes:
-    """A clip of so many frames with a square for each track; as MPEG-4 in AVI nobody plays it."""
+    """A clip of so many frames with a square for each track; no browser plays that in MOV."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"clip.{container}"
         # Told first what is in it, so that one that is cut off can be read up to there.

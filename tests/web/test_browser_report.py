@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_play
 from shared.bus import Bus
 from shared.video import ExportKind, Video, VideoOptions, VideoStatus
 from tests.web.archive import FPS, HEIGHT, WIDTH, Archive, clip, nobody, square_at, three_people
-from tests.web.conftest import Server, wait_until
+from tests.web.conftest import Server, start, stop, wait_until
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 FRAMES = 120
@@ -67,11 +67,24 @@ def one() -> bytes:
     return clip(FRAMES)
 
 
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("report")
+
+
+@pytest.fixture(scope="module")
+def server(redis_url: str, data_dir: Path) -> Iterator[Server]:
+    """A web server for all tests here, which share a folder with it."""
+    server = start(redis_url, data_dir)
+    yield server
+    stop(server.process)
+
+
 @pytest.fixture
-def archive(
-    start_server: Callable[..., Server], bus: Bus, redis_url: str, tmp_path: Path
-) -> Archive:
-    return Archive(redis_url, tmp_path / "data")
+def archive(bus: Bus, redis_url: str, data_dir: Path) -> Iterator[Archive]:
+    archive = Archive(redis_url, data_dir)
+    yield archive
+    archive.videos.close()
 
 
 @pytest.fixture
@@ -91,7 +104,7 @@ class Reader:
     def open(self, video: Video, query: str = "", *, width: int = 1440, height: int = 900) -> Page:
         page = self._context.new_page()
         page.set_viewport_size({"width": width, "height": height})
-        page.on("console", lambda m: self._complaints.append(m.text) if m.type == "error" else None)
+        page.on("console", self._note)
         page.on("pageerror", lambda error: self._complaints.append(str(error)))
         page.goto(f"{self._server.url}/videos/{video.id}{query}")
         return page
@@ -105,10 +118,8 @@ class Reader:
 
 
 @pytest.fixture
-def reader(
-    browser: Browser, start_server: Callable[..., Server], bus: Bus, complaints: list[str]
-) -> Iterator[Reader]:
-    reader = Reader(browser, start_server(), complaints)
+def reader(browser: Browser, server: Server, complaints: list[str]) -> Iterator[Reader]:
+    reader = Reader(browser, server, complaints)
     yield reader
     reader.close()
 
@@ -229,12 +240,14 @@ def test_a_person_is_named_in_place(
     expect(field).to_be_focused()
     field.fill("Ada <b>Lovelace</b>")
     field.press("Enter")
+    expect(page.get_by_role("button", name="Rename Ada")).to_be_focused()
     expect(page.locator(".lane-name").first).to_have_text("Ada <b>Lovelace</b>")
     expect(page.locator(".updating")).to_be_visible()
     wait_until(lambda: archive.videos.people(video.id).names == {1: "Ada <b>Lovelace</b>"})
     press_until_done(page, archive, video)
     page.reload()
     expect(page.locator(".person-name").first).to_have_text("Ada <b>Lovelace</b>")
+    page.keyboard.press("ArrowDown")
     page.keyboard.press("n")
     page.get_by_label("Name of Ada").press("Escape")
     expect(page.locator(".person-name").first).to_have_text("Ada <b>Lovelace</b>")
@@ -271,6 +284,7 @@ def test_a_card_is_dragged_onto_the_same_person(
     video = archive.analysed(three, three_people)
     page = reader.open(video)
     heads = page.locator(".person-head")
+    expect(heads).to_have_count(3)
     numbers = [card.get_attribute("data-person") for card in page.locator(".person").all()]
     first, second, third = (heads.nth(numbers.index(number)) for number in ("1", "2", "3"))
     third.locator(".person-seen").drag_to(first.locator(".person-seen"))
@@ -293,6 +307,7 @@ def test_the_keyboard_does_it_all(
     page.keyboard.press("Home")
     wait_for_frame(page, 0)
     selected = page.locator(".person.selected .person-name")
+    page.keyboard.press("ArrowDown")
     expect(selected).to_have_text("Person 1")
     page.keyboard.press("ArrowDown")
     expect(selected).not_to_have_text("Person 1")
@@ -434,7 +449,7 @@ def test_files_are_taken_away_and_made_when_asked_for(
 def test_a_file_that_no_browser_plays_is_shown_as_a_copy(
     archive: Archive, reader: Reader, one: bytes, complaints: list[str]
 ) -> None:
-    video = archive.analysed(clip(FRAMES, container="avi"), three_people, "old.avi")
+    video = archive.analysed(clip(FRAMES, container="mov"), three_people, "old.mov")
     page = reader.open(video)
     expect(page.locator(".veil")).to_contain_text("Moodline makes a copy that it can play. 0 %")
     archive.export(video, ExportKind.PREVIEW, one)

@@ -136,7 +136,7 @@ const english = {
     retry: "Try again",
     startAgain: "Start again",
     noFaces: "No faces were found",
-    noFacesText: (frames) => `${frames} frames were looked at. Faces are found from about 40 pixels on, turned up to about 45°.`,
+    noFacesText: (frames) => `${frames} frames were looked at. Faces that are small, turned away or covered are not always found.`,
     endedEarly: (why) => `The file ends early: ${why}`,
     missing: (count) => (count === 1 ? "1 frame could not be decoded and is left out." : `${count} frames could not be decoded and are left out.`),
     updating: "Updating the report …",

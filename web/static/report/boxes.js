@@ -2,6 +2,7 @@
 
 const KEPT_PARTS = 12; // two minutes: the rest is fetched again when it is wanted
 const AHEAD_S = 3;
+const NOBODY = { times: [], faces: [] };
 const NEAR_S = 0.004; // how far containers of one video may round one frame's time apart
 
 export class Boxes {
@@ -57,17 +58,21 @@ export class Boxes {
   #part(t) {
     const number = this.#number(t);
     const part = this.#parts.get(number);
-    if (part) {
-      this.#parts.delete(number); // to the end: used most recently
-      this.#parts.set(number, part);
-      return part instanceof Promise ? null : part;
-    }
-    this.#parts.set(number, this.#fetch(number));
+    if (part) this.#parts.delete(number); // put at the end again: used most recently
+    const kept = part ?? (this.#anybody(number) ? this.#fetch(number) : NOBODY);
+    this.#parts.set(number, kept);
     for (const old of this.#parts.keys()) {
       if (this.#parts.size <= KEPT_PARTS) break;
       this.#parts.delete(old);
     }
-    return null;
+    return kept instanceof Promise ? null : kept;
+  }
+
+  // Whether any face can be in a part: there are no files of what was not analysed.
+  #anybody(number) {
+    const { people, boxesSpan } = this.#recording;
+    const [from, to] = [number * boxesSpan, (number + 1) * boxesSpan];
+    return people.some(({ start_s: start, end_s: end }) => start < to && end >= from);
   }
 
   async #fetch(number) {

@@ -9,6 +9,7 @@ const INK = "#14161b";
 const BAND_LABEL_PX = 15; // a band at least so high gets its name
 const LABEL_EVERY_PX = 260;
 const UNSURE_STRIP_PX = 6;
+const POINTS_A_PX = 0.6; // more than that shows nothing more
 const TOP_PX = 4;
 const PEOPLE = {
   deep: ["#0b62a8", "#c04a06", "#0d7450", "#9b2f7c", "#6f5600", "#3d3d9e", "#0f6f74", "#8a2b2b"],
@@ -71,7 +72,10 @@ export function drawStack(context, width, height, { series, labels, chosen, view
   const free = bands.map(() => -LABEL_EVERY_PX);
   const names = [];
   context.font = look.smallFont;
-  for (const { times, rows } of series.drawn(view.from, view.to, width)) {
+  const parts = series.drawn(view.from, view.to, width * POINTS_A_PX);
+  // Where bands change from pixel to pixel, outlines would be all there is to see.
+  const outlined = look.ground === "deep" && parts.reduce((sum, { times }) => sum + times.length, 0) < width / 4;
+  for (const { times, rows } of parts) {
     const xs = padded(times, series.spacing).map((t) => scale.x(t));
     const ends = [rows[0], ...rows, rows[rows.length - 1]];
     const below = new Float32Array(ends.length);
@@ -82,7 +86,7 @@ export function drawStack(context, width, height, { series, labels, chosen, view
       for (let i = 0; i < xs.length; i++) context.lineTo(xs[i], scale.y(upper[i]));
       context.fillStyle = patterns ? patternOf(context, label) : colourOf(label);
       context.fill();
-      if (look.ground === "deep") {
+      if (outlined) {
         context.beginPath();
         for (let i = 0; i < xs.length; i++) context.lineTo(xs[i], scale.y(upper[i]));
         context.strokeStyle = colourOf(label, "deep");
@@ -111,7 +115,7 @@ export function drawStack(context, width, height, { series, labels, chosen, view
 export function drawLines(context, width, height, { series, labels, chosen, view, look, unsureBelow }) {
   const scale = new Scale(view, width, height);
   grid(context, scale, look);
-  const parts = series.drawn(view.from, view.to, width);
+  const parts = series.drawn(view.from, view.to, width * POINTS_A_PX);
   const marks = [];
   labels.forEach((label, k) => {
     if (!chosen.has(label)) return;
@@ -133,7 +137,7 @@ export function drawCompare(context, width, height, { people, labels, label, vie
   const marks = [];
   for (const { name, series, place } of people) {
     const { colour, dash } = strokeOf(place, look.ground);
-    const parts = series.drawn(view.from, view.to, width);
+    const parts = series.drawn(view.from, view.to, width * POINTS_A_PX);
     const peak = line(context, scale, parts, series.spacing, k, colour, dash, look);
     if (peak) marks.push({ ...peak, word: name, colour });
   }

@@ -93,6 +93,7 @@ export class People extends EventTarget {
     field.addEventListener("keydown", (event) => {
       event.stopPropagation();
       if (event.key !== "Enter" && event.key !== "Escape") return;
+      event.preventDefault(); // the button that gets the focus would be pressed
       end(event.key === "Enter");
       card.name.focus();
     });

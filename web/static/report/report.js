@@ -88,7 +88,6 @@ function show(answer) {
   const boxes = new Boxes(address, recording, () => player?.refresh());
   if (player) player.use(recording, boxes);
   else build(boxes);
-  if (!recording.person(selected)) selected = recording.people[0]?.id ?? null;
   find("#report").hidden = false;
   find("#report").classList.toggle("nobody", recording.people.length === 0);
   showPeople();
@@ -145,7 +144,9 @@ function showPeople() {
   const all = recording.people;
   const rest = all.length - SHOWN_AT_FIRST;
   const shown = everybody || rest <= 0 ? all : all.slice(0, SHOWN_AT_FIRST);
-  if (!shown.some((person) => person.id === selected)) selected = shown[0]?.id ?? null;
+  // One alone is chosen, and so open, from the start; of several the closed cards give the overview.
+  if (shown.length === 1) selected = shown[0].id;
+  if (!shown.some((person) => person.id === selected)) selected = null;
   people.show(recording, shown);
   timeline.show(recording, shown);
   select(selected);
@@ -391,7 +392,7 @@ function bind() {
     End: () => player.seek(recording.duration),
     ArrowUp: () => neighbour(-1),
     ArrowDown: () => neighbour(1),
-    n: () => people.edit(selected),
+    n: () => selected !== null && people.edit(selected),
     m: () => selected !== null && mergeDialog.open(recording, selected),
     "+": () => timeline.zoomIn(),
     "=": () => timeline.zoomIn(),
