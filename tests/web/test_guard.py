@@ -93,6 +93,9 @@ def test_the_host_must_be_this_servers(
         ),
         ("POST", "/api/feeds", {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}, 403),
         ("DELETE", "/api/feeds/a", {"Origin": "http://evil.example"}, 403),
+        ("POST", "/api/videos", {"Origin": "http://evil.example"}, 403),
+        ("PATCH", "/api/uploads/a", {"Origin": "http://evil.example"}, 403),
+        ("GET", "/api/videos/a/source", {"Sec_Fetch_Site": "cross-site"}, 403),
         (
             "POST",
             "/api/feeds",
@@ -154,6 +157,11 @@ def test_a_forwarded_host_opens_no_door(tmp_path: Path) -> None:
     ("path", "status"),
     [
         ("/", 302),
+        ("/videos", 302),
+        ("/videos/0123456789abcdef", 302),
+        ("/api/videos", 401),
+        ("/api/uploads", 401),
+        ("/api/videos/0123456789abcdef/source", 401),
         ("/api/feeds", 401),
         ("/api/openapi.json", 401),
         ("/readyz", 401),
@@ -207,6 +215,7 @@ def test_every_answer_carries_the_policy(tmp_path: Path) -> None:
         policy = answer.headers["Content-Security-Policy"]
         assert "default-src 'none'" in policy
         assert "unsafe-inline" not in policy
+        assert "media-src 'self' blob:" in policy
         assert "frame-ancestors 'none'" in policy
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert answer.headers["Cache-Control"] == "no-store"
