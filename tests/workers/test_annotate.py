@@ -374,8 +374,11 @@ class TestSound:
                     continue
                 packet.stream = streams[packet.stream.index]
                 out.mux(packet)
-        flash_s, beep_s = flash_and_beep_times(previewed(media, stored(media, source), tmp_path))
+        copy = previewed(media, stored(media, source), tmp_path)
+        flash_s, beep_s = flash_and_beep_times(copy)
         assert beep_s - flash_s == pytest.approx(0, abs=0.045)
+        steps = np.diff([t for t, _ in sound_of(copy)])
+        assert steps.max() < 0.02 < np.diff([t for t, _ in sound_of(source)]).max()
 
     def test_a_damaged_or_silent_file_still_gives_its_pictures(
         self, media: Media, tmp_path: Path
