@@ -15,7 +15,6 @@ Not here: what the steps do (`workers.steps`).
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,9 +24,17 @@ from typing import Any
 import structlog
 
 from shared.bus import Bus
-from shared.errors import Conflict, InvalidRecord, MediaError, NotFound
+from shared.errors import (
+    BusError,
+    Conflict,
+    InvalidRecord,
+    MediaError,
+    MoodlineError,
+    NotFound,
+)
 from shared.jobs import Jobs
 from shared.media import Media
+from shared.records import json_object, require
 from shared.video import (
     Export,
     ExportKind,
@@ -311,15 +318,12 @@ class Videos:
         now = time.monotonic()
         with_finished = now - self._finished_looked_at > _FINISHED_EVERY_S
         for video in self._bus.videos():
-            if not video.status.is_final:
-                work = self._bus.work([video.id])[video.id]
-                self._bus.sample_rate(video.id, sum(work.frames.values()))
-                self.advance(video.id)
-            elif retention_s is not None and time.time() - (video.finished_at or 0) > retention_s:
-                _log.info("a video is past its retention time and deleted", video=video.id)
-                self.delete(video.id)
-            elif with_finished:
-                self.advance(video.id)
+            try:
+                self._keep_one(video, retention_s, with_finished=with_finished)
+            except BusError:
+                raise
+            except MoodlineError as error:  # the other videos still get their turn
+                _log.warning("a video cannot go on", video=video.id, error=str(error))
         if with_finished:
             self._finished_looked_at = now
             for video_id in self._bus.deleted():
@@ -328,6 +332,17 @@ class Videos:
         if now - self._cleaned_at > _CLEAN_EVERY_S:
             self._cleaned_at = now
             self._clean()
+
+    def _keep_one(self, video: Video, retention_s: float | None, *, with_finished: bool) -> None:
+        if not video.status.is_final:
+            work = self._bus.work([video.id])[video.id]
+            self._bus.sample_rate(video.id, sum(work.frames.values()))
+            self.advance(video.id)
+        elif retention_s is not None and time.time() - (video.finished_at or 0) > retention_s:
+            _log.info("a video is past its retention time and deleted", video=video.id)
+            self.delete(video.id)
+        elif with_finished:
+            self.advance(video.id)
 
     def _clean(self) -> None:
         """Remove what nobody will finish: drafts, and files whose video was never added."""
@@ -377,13 +392,17 @@ class Videos:
             return People()
 
     def _summary(self, video_id: str) -> dict[str, Any] | None:
+        return self._json(report_path(video_id, "summary.json"), revision=int, video=dict)
+
+    def _json(self, path: str, **parts: type) -> dict[str, Any] | None:
+        """What a worker wrote, with these parts; None where it is not there."""
         try:
-            summary: dict[str, Any] = json.loads(
-                self.media.read(report_path(video_id, "summary.json"))
-            )
+            row = json_object(self.media.read(path))
         except NotFound:
             return None
-        return summary
+        for name, kind in parts.items():
+            require(isinstance(row.get(name), kind), f"{name} in {path}", row.get(name))
+        return row
 
     def _work(self, video: Video) -> Work:
         """What is going on with a video; looks into the storage for what Redis does not know."""
@@ -394,7 +413,7 @@ class Videos:
                 video.id,
                 {
                     "people": self._people(video.id).revision,
-                    "report": -1 if summary is None else int(summary["revision"]),
+                    "report": -1 if summary is None else summary["revision"],
                 },
             )
             names = self.media.list(f"{folder_path(video.id)}/exports")
@@ -403,12 +422,9 @@ class Videos:
                     self._bus.put_export(video.id, kind, Export(ExportState.DONE, 1.0))
         elif "segments" in work.marks:
             return work
-        try:
-            plan = json.loads(self.media.read(plan_path(video.id)))
-        except NotFound:
-            pass
-        else:
-            segments, total = len(plan["segments"]), int(plan["frames_total"])
+        plan = self._json(plan_path(video.id), segments=list, frames_total=int)
+        if plan is not None:
+            segments, total = len(plan["segments"]), plan["frames_total"]
             self._bus.mark(video.id, {"segments": segments, "frames": total})
             # How many frames each had, Redis has forgotten: an even share is near enough.
             self._bus.put_frames(
@@ -419,7 +435,8 @@ class Videos:
     def _segments(self, video_id: str) -> set[int]:
         """The segments whose results are there."""
         names = self.media.list(f"{folder_path(video_id)}/segments")
-        return {int(name.split(".")[0]) for name in names}
+        numbers = (name.removesuffix(".json.gz") for name in names)
+        return {int(number) for number in numbers if number.isdigit()}
 
     def _missing_steps(self, video: Video, work: Work) -> Sequence[str]:
         """The steps that can be done now and are not, also those that somebody is at."""

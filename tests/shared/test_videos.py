@@ -389,6 +389,17 @@ def test_an_unreadable_record_hides_no_other(desk: Desk, bus: Bus) -> None:
     assert [video.id for video in desk.videos.all()] == [film]
 
 
+def test_a_video_that_cannot_go_on_keeps_no_other_from_it(desk: Desk, bus: Bus) -> None:
+    films = [desk.submit(), desk.submit(), desk.submit()]
+    for film in films:
+        desk.do(film, "plan")
+    for film in films[:2]:
+        desk.media.write(plan_path(film), b"{}")
+    bus._redis.flushall()
+    desk.videos.keep(retention_s=None)
+    assert desk.waiting(films[2]) == {"segment-0", "segment-1", "segment-2"}
+
+
 # People and files
 
 
