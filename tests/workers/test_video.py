@@ -159,6 +159,21 @@ class TestNumbers:
         )
         assert rows == [(0.0, []), (0.1, [1])]
 
+    def test_what_was_seen_long_before_is_not_taken_for_a_new_person(self) -> None:
+        rows = numbered(
+            found(0.0, (100.0, 0.85, NEUTRAL)),
+            found(0.2),
+            found(0.5, (100.0, 0.99, NEUTRAL)),
+        )
+        assert rows == [(0.0, []), (0.2, []), (0.5, [1])]
+
+    def test_a_new_person_takes_nothing_from_one_close_by(self) -> None:
+        rows = numbered(
+            found(0.0, (100.0, 0.99, NEUTRAL)),
+            found(0.1, (100.0, 0.99, NEUTRAL), (140.0, 0.99, NEUTRAL)),
+        )
+        assert rows == [(0.0, [1]), (0.1, [1, 2])]
+
     def test_somebody_who_comes_back_late_is_new_and_looks_back_to_nobody_else(self) -> None:
         rows = numbered(
             found(0.0, (100.0, 0.99, NEUTRAL)),
