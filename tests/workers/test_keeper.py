@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import cast
 
 import pytest
@@ -53,6 +54,7 @@ def test_it_goes_on_whatever_happens_until_it_is_told_to_stop(
     thread.start()
     while len(videos.kept) < 4:
         assert thread.is_alive()
+        time.sleep(0.005)
     stopping.set()
     thread.join(5)
     assert not thread.is_alive()
