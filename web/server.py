@@ -80,6 +80,11 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
+def _is_no_silent_client(record: logging.LogRecord) -> bool:
+    """Whether a line says more than that a client took nothing for too long, as players do."""
+    return not (record.exc_info and isinstance(record.exc_info[1], TimeoutError))
+
+
 class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     """Gunicorn's settings, and its worker run in this process instead of in a child."""
 
@@ -105,6 +110,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         log.error_log.handlers.clear()  # lines go where all of this process go: see shared.log
         log.error_log.propagate = True
         log.error_log.setLevel(logging.ERROR)
+        log.error_log.addFilter(_is_no_silent_client)
         kind = TCP6Socket if listener.family == socket.AF_INET6 else TCPSocket
         sock = kind(listener.getsockname(), self.cfg, log, fd=listener.detach())
         _Worker(0, os.getppid(), [sock], self, 30, self.cfg, log).init_process()

@@ -12,12 +12,13 @@ from contextlib import closing
 from pathlib import Path
 
 import psutil
+import pytest
 import socketio
 
 from shared.bus import Bus
 from shared.config import PROJECT_DIR
 from tests import builders
-from tests.web.conftest import Server, wait_until
+from tests.web.conftest import DEMO, Server, form_of, wait_until
 from tests.web.studio import Studio
 
 
@@ -99,6 +100,31 @@ def test_it_refuses_to_be_open_to_others(redis_url: str, tmp_path: Path) -> None
     ended = run_web(redis_url, tmp_path, "--host", "0.0.0.0")
     assert ended.returncode == 1
     assert "MOODLINE_PASSWORD" in ended.stderr
+
+
+@pytest.mark.slow
+def test_a_player_that_pauses_is_let_go_without_noise(
+    start_server: Callable[..., Server], bus: Bus
+) -> None:
+    server = start_server()
+    # A film larger than what the kernel holds for a client; players read the rest later.
+    body, headers = form_of(DEMO.read_bytes() + bytes(20_000_000))
+    request = urllib.request.Request(f"{server.url}/api/videos", body, headers)
+    with urllib.request.urlopen(request) as answer:
+        path = f"{answer.headers['Location']}/source"
+    with socket.create_connection(("127.0.0.1", server.port)) as paused:
+        paused.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        wait_until(lambda: _connections(server) == 1)
+        wait_until(lambda: _connections(server) == 0, 40)
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(5) == 0
+    assert server.process.stderr is not None
+    assert server.process.stderr.read() == ""
+
+
+def _connections(server: Server) -> int:
+    found = psutil.Process(server.process.pid).net_connections("tcp")
+    return sum(each.status == psutil.CONN_ESTABLISHED for each in found)
 
 
 def test_a_client_that_takes_nothing_costs_no_memory(
