@@ -96,7 +96,7 @@ class Plant:
         return video
 
     def wait_for(
-        self, video: Video, reached: Callable[[Video], bool], within_s: float = 90.0
+        self, video: Video, reached: Callable[[Video], bool], within_s: float = 150.0
     ) -> Video:
         """Look at a video until it is so far."""
         deadline = time.monotonic() + within_s
