@@ -43,6 +43,11 @@ _PICTURE_AND_BOX = """
 }
 """
 
+_COLOURS = """
+canvas => new Set(
+  canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data).size
+"""
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
@@ -143,7 +148,7 @@ def plot_x(page: Page, share: float) -> tuple[float, float]:
     return box["x"] + share * box["width"], box["y"] + box["height"] / 2
 
 
-def press_until_done(page: Page, archive: Archive, video: Video) -> None:
+def update_report(page: Page, archive: Archive, video: Video) -> None:
     """Do what a worker does after an edit, and wait until the page shows it."""
     archive.derive(video)
     expect(page.locator(".updating")).to_be_hidden()
@@ -244,7 +249,7 @@ def test_a_person_is_named_in_place(
     expect(page.locator(".lane-name").first).to_have_text("Ada <b>Lovelace</b>")
     expect(page.locator(".updating")).to_be_visible()
     wait_until(lambda: archive.videos.people(video.id).names == {1: "Ada <b>Lovelace</b>"})
-    press_until_done(page, archive, video)
+    update_report(page, archive, video)
     page.reload()
     expect(page.locator(".person-name").first).to_have_text("Ada <b>Lovelace</b>")
     page.keyboard.press("ArrowDown")
@@ -267,12 +272,12 @@ def test_two_numbers_become_one_person_and_two_again(
     expect(refused).to_contain_text("in one picture with them")
     dialog.get_by_role("button", name="Person 2").click()
     expect(page.locator(".toast")).to_contain_text("Person 3 is now part of Person 2.")
-    press_until_done(page, archive, video)
+    update_report(page, archive, video)
     expect(page.locator(".person")).to_have_count(2)
     expect(page.locator(".lanes .lane")).to_have_count(2)
     page.locator(".toast").get_by_role("button", name="Undo").click()
     expect(page.locator(".toast")).to_contain_text("of their own again")
-    press_until_done(page, archive, video)
+    update_report(page, archive, video)
     expect(page.locator(".person")).to_have_count(3)
     assert archive.videos.people(video.id).merged == {}
     assert complaints == []
@@ -364,6 +369,8 @@ def test_the_timeline_is_zoomed_and_moved(
     page.get_by_role("radio", name="Compare people").check()
     expect(page.locator(".lanes .lane")).to_have_count(1)
     expect(page.locator(".line-key")).to_have_count(3)
+    chart = page.get_by_role("img", name=re.compile(" of all people over time$"))
+    wait_until(lambda: chart.evaluate(_COLOURS) > 20)
     page.mouse.move(*plot_x(page, 0.2))
     expect(page.locator(".hover")).to_contain_text("Person 3not in view")
     assert complaints == []
@@ -489,8 +496,5 @@ def test_the_page_fits_the_screen(
     expect(page.locator(".honest")).to_contain_text("An expression is not an emotion")
     chart = page.get_by_role("img", name="Emotions of Person 1 over time")
     chart.scroll_into_view_if_needed()
-    drawn = (
-        "canvas => new Set(canvas.getContext('2d').getImageData(0, 0, canvas.width, 60).data).size"
-    )
-    wait_until(lambda: chart.evaluate(drawn) > 20)
+    wait_until(lambda: chart.evaluate(_COLOURS) > 20)
     assert complaints == []

@@ -108,7 +108,6 @@ const english = {
       "smile when they are embarrassed and frown when they think. Read shares and moments as a guide to " +
       "where to look, then look.",
     help: "Keyboard and help",
-    moreFacts: "Facts",
 
     // The line under the name
     frames: (analysed, total) => (analysed === total ? `all ${total} frames analysed` : `${analysed} of ${total} frames analysed`),
@@ -151,7 +150,6 @@ const english = {
     speed: "Speed",
     mute: "Sound off",
     unmute: "Sound on",
-    noSound: "No sound",
     fullscreen: "Full screen",
     seekBar: "Position in the video",
     position: (now, all) => `${now} of ${all}`,
@@ -184,17 +182,14 @@ const english = {
     merge: "Merge …",
     mergeTitle: (name) => `Who is the same person as ${name}?`,
     mergeText: "Their pictures and figures become one person's. You can take it back at any time.",
-    mergeInto: (name) => `Same person as ${name}`,
     notTogether: "in one picture with them, so another person",
     refusedTogether: (a, b) => `${a} and ${b} are seen in one picture, so they are not one person.`,
     mergeOnlyOne: "There is nobody else in this video.",
     merged: (from, into) => `${from} is now part of ${into}.`,
     separated: (name) => `${name} is a person of their own again.`,
     separate: (name) => `Take ${name} out again`,
-    madeOf: (numbers) => `with ${numbers}`,
     undo: "Undo",
     close: "Close",
-    renamed: (from, to) => `${from} is now called ${to}.`,
 
     // Timeline
     timeline: "Timeline",

@@ -33,6 +33,7 @@ let selected = null;
 let everybody = false; // shown, however short they were seen
 let following = false;
 let saying = 0;
+let edits = 0;
 
 dress();
 const mergeDialog = new MergeDialog(join);
@@ -68,7 +69,9 @@ async function follow() {
   do {
     await pause(POLL_S);
     try {
+      const before = edits;
       video = await ask(address);
+      if (edits !== before) video.updating = true; // asked before the edit, answered after it
       notice("", false);
       tell();
     } catch (refusal) {
@@ -210,7 +213,8 @@ function state() {
   const card = find(".state-card");
   card.hidden = !working && (recording !== null || status === "done");
   card.dataset.status = status;
-  const titles = { ...text.report, done: "" };
+  const { queued, running, failed, cancelled } = text.report;
+  const titles = { queued, running, failed, cancelled, done: "" };
   const words = { queued: text.report.queuedText, running: text.report.runningText };
   const more = { cancelled: text.report.cancelledText, failed: error };
   find(".state-title").textContent = titles[status];
@@ -300,6 +304,7 @@ async function edit(path, method, body, undo = () => {}) {
     say(refusal.message);
     return false;
   }
+  edits++;
   video.updating = true;
   tell();
   follow();

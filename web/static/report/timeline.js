@@ -80,7 +80,7 @@ export class Timeline extends EventTarget {
     };
     this.#recording = recording;
     this.#chosen = new Set(recording.labels);
-    this.#compared = recording.labels.find((label) => /^happ/.test(label)) ?? recording.labels[0];
+    this.#compared = mostSeen(recording);
     this.#view = { from: 0, to: recording.duration };
     this.#patterns = matchMedia("(prefers-contrast: more), (forced-colors: active)").matches;
     this.#bind();
@@ -571,7 +571,7 @@ export class Timeline extends EventTarget {
       portrait.hidden = !person.portrait;
       if (person.portrait) portrait.src = person.portrait;
     }
-    return { id, element, name, canvas: element.querySelector("canvas"), inView: true };
+    return { id, element, name, canvas: element.querySelector(".plot canvas"), inView: true };
   }
 
   #describe() {
@@ -650,4 +650,10 @@ export class Timeline extends EventTarget {
       onSeek: (position) => this.#seek(position),
     });
   }
+}
+
+// The emotion that all people together show most: where comparing them begins.
+function mostSeen({ labels, people }) {
+  const shown = (label) => people.reduce((sum, person) => sum + person.mean_scores[label], 0);
+  return labels.reduce((most, label) => (shown(label) > shown(most) ? label : most));
 }
