@@ -24,7 +24,9 @@ MP4 = "video/mp4"
 PDF = "application/pdf"
 _PIECE_BYTES = 256 * 1024
 _STEM_LENGTH = 100
+_PLAYER_BYTES = 4 * 1024 * 1024
 _ONE_RANGE = re.compile(r"bytes=(?:\d+-\d*|-\d+)")
+_OPEN_RANGE = re.compile(r"bytes=(\d+)-")
 _TYPES = {  # of a container by its usual name; a browser is told no other
     "mp4": MP4,
     "mov": MP4,  # what browsers play of it, they play as that
@@ -59,9 +61,9 @@ def send(media: Media, path: str, content_type: str, name: str) -> Response:
         answer.headers.set("Content-Disposition", shown, **_names(name))
         # Several ranges would need a multipart answer, and other units than bytes there are none:
         # for those a server may give the whole file.
-        wanted = request.headers.get("Range", "")
+        wanted = _wanted_range()
         answer.make_conditional(
-            request.environ,
+            {**request.environ, "HTTP_RANGE": wanted} if wanted else request.environ,
             accept_ranges=True,
             complete_length=size_bytes if _ONE_RANGE.fullmatch(wanted) else None,
         )
@@ -69,6 +71,21 @@ def send(media: Media, path: str, content_type: str, name: str) -> Response:
         file.close()
         raise
     return answer
+
+
+def _wanted_range() -> str:
+    """What part of the file is asked for, as a Range header; empty for all of it.
+
+    A player asks for all from some place on, reads a few seconds ahead, and then stops reading
+    while it is paused: that would hold a thread here, and one of the six connections that a browser
+    opens to a server. So a player is given a piece, and asks for the next when it wants it.
+    """
+    wanted = request.headers.get("Range", "")
+    onwards = _OPEN_RANGE.fullmatch(wanted)
+    if onwards and request.headers.get("Sec-Fetch-Dest") in ("video", "audio"):
+        start = int(onwards[1])
+        return f"bytes={start}-{start + _PLAYER_BYTES - 1}"
+    return wanted
 
 
 def named_after(video_name: str, what: str) -> str:

@@ -143,6 +143,19 @@ def _read_in_ranges(bus: Bus, tmp_path: Path, media_url: str) -> None:
     close_app(app)
 
 
+def test_a_player_gets_a_piece_at_a_time(
+    client: FlaskClient, video: Video, film: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("web.files._PLAYER_BYTES", 1000)
+    path = f"/api/videos/{video.id}/source"
+    piece = fetch(client, path, Range="bytes=500-", Sec_Fetch_Dest="video")
+    assert (piece.status_code, piece.data) == (206, film[500:1500])
+    assert piece.headers["Content-Range"] == f"bytes 500-1499/{len(film)}"
+    last = fetch(client, path, Range=f"bytes={len(film) - 10}-", Sec_Fetch_Dest="video")
+    assert last.data == film[-10:]
+    assert fetch(client, path, Range="bytes=500-", Sec_Fetch_Dest="empty").data == film[500:]
+
+
 def test_a_saved_file_is_called_as_the_video_is(client: FlaskClient, video: Video) -> None:
     base = f"/api/videos/{video.id}"
     shown = fetch(client, f"{base}/results.csv").headers["Content-Disposition"]
