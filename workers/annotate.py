@@ -74,15 +74,8 @@ def annotate(
     no picture can be decoded, MediaError where storage gives trouble.
     """
     plan = Plan.from_json(media.read(plan_path(video.id)))
-    size_wh = footage.fitted_wh(plan.width, plan.height, ANNOTATED_WIDTH)
-    draw = _Overlay(media, video, plan, size_wh[0] / plan.width, blur=blur)
-    if plan.fps is None:
-        total = plan.frames_total
-    else:
-        ends_s = video.footage.start_s + (video.footage.duration_s or 0)
-        part_s = min(plan.end_s or ends_s, ends_s) - (plan.start_s or video.footage.start_s)
-        total = round(part_s * plan.rate)
-    _write(media, video, plan, size_wh, out, draw, total, between, threads)
+    copy = _Copy(media, video, plan, ANNOTATED_WIDTH, threads)
+    copy.write(out, lambda: _Overlay(media, video, plan, copy.scale, blur=blur), between)
 
 
 def preview(
@@ -90,94 +83,106 @@ def preview(
 ) -> None:
     """Write a copy of the whole video that browsers play; raises as `annotate` does."""
     plan = Plan.from_json(media.read(plan_path(video.id)))
-    whole = replace(plan, fps=None, start_s=None, end_s=None, segments=())
-    size_wh = footage.fitted_wh(plan.width, plan.height, PREVIEW_WIDTH)
-    total = round((video.footage.duration_s or 0) * plan.rate)
-    _write(media, video, whole, size_wh, out, _nothing, total, between, threads)
+    if plan.fps or plan.start_s is not None or plan.end_s is not None:
+        plan = replace(plan, fps=plan.rate, start_s=None, end_s=None, segments=())
+    copy = _Copy(media, video, plan, PREVIEW_WIDTH, threads)
+    copy.write(out, lambda: lambda _, image_bgr: image_bgr, between)
 
 
-def _nothing(_: float, image_bgr: ImageBGR) -> ImageBGR:
-    return image_bgr
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """A copy of the part of a video that a plan is about, at most `max_width` pixels wide."""
 
+    media: Media
+    video: Video
+    plan: Plan
+    max_width: int
+    threads: int
 
-def _write(
-    media: Media,
-    video: Video,
-    plan: Plan,
-    size_wh: tuple[int, int],
-    out: BinaryIO,
-    draw: _Draw,
-    total: int,
-    between: Between,
-    threads: int,
-) -> None:
-    """Copy the part of a video that a plan is about, each picture as `draw` returns it."""
-    with tempfile.TemporaryDirectory(prefix="moodline-copy-") as folder:
-        draft = Path(folder, "copy.mp4")
+    @property
+    def size_wh(self) -> tuple[int, int]:
+        return footage.fitted_wh(self.plan.width, self.plan.height, self.max_width)
+
+    @property
+    def scale(self) -> float:
+        """Pixels of the video as displayed times this are pixels of the copy."""
+        return self.size_wh[0] / self.plan.width
+
+    def write(self, out: BinaryIO, drawing: Callable[[], _Draw], between: Between) -> None:
+        """Write it, each picture as what `drawing` gives returns it."""
+        with tempfile.TemporaryDirectory(prefix="moodline-copy-") as folder:
+            draft = Path(folder, "copy.mp4")
+            try:
+                self._encode(draft, drawing(), between, may_copy=True)
+            except av.error.FFmpegError:
+                # Damaged sound cannot always be copied; what can be decoded of it can be written.
+                self._encode_decoded(draft, drawing(), between)
+            with draft.open("rb") as finished:
+                shutil.copyfileobj(finished, out, 1 << 20)
+
+    def _encode_decoded(self, draft: Path, draw: _Draw, between: Between) -> None:
         try:
-            _encode(media, video, plan, size_wh, draft, draw, total, between, threads)
+            self._encode(draft, draw, between, may_copy=False)
         except av.error.FFmpegError as error:
             raise SourceError(
                 f"This video cannot be written as MP4 ({error.strerror}): "
                 "its times or its sound may be damaged."
             ) from error
-        with draft.open("rb") as finished:
-            shutil.copyfileobj(finished, out, 1 << 20)
 
-
-def _encode(
-    media: Media,
-    video: Video,
-    plan: Plan,
-    size_wh: tuple[int, int],
-    draft: Path,
-    draw: _Draw,
-    total: int,
-    between: Between,
-    threads: int,
-) -> None:
-    start = plan.segments[0].starts[-1] if plan.segments else None
-    with contextlib.ExitStack() as stack:
-        # A handle for pictures and one for sound, so that neither waits in memory for the other.
-        files = [stack.enter_context(media.open(source_path(video.id))) for _ in range(2)]
-        source = stack.enter_context(Opened(files[0], threads=threads))
-        audible = stack.enter_context(Opened(files[1], everything=True))
-        target = stack.enter_context(
-            av.open(draft, "w", format="mp4", container_options={"movflags": "+faststart"})
-        )
-        begins_s = source.start_s if plan.start_s is None else plan.start_s
-        sound = Sound(target, audible, plan, begins_s=begins_s)
-        upright = footage.Upright(size_wh)
-        pictures: Pictures | None = None
-        done = 0
-        for t, frame in source.timed_frames(plan, start):
-            if plan.end_s is not None and t >= plan.end_s:
-                if plan.timed_by == "packets":
-                    break
-                continue
-            if plan.start_s is not None and t < plan.start_s:
-                continue
-            if pictures is None:
-                pictures = Pictures(
-                    target,
-                    source,
-                    frame,
-                    size_wh,
-                    begins_s=begins_s,
-                    rate=plan.rate,
-                    threads=threads,
-                )
-            target.mux(pictures.encode(t, frame, draw(t, upright.image_bgr(frame))))
-            target.mux(sound.until(t - begins_s))
-            done += 1
-            between(done, max(done, total))
-        if pictures is None:
-            raise SourceError(
-                "No picture in this part of the video can be decoded: "
-                "check that the file plays, or analyse another part."
+    def _encode(self, draft: Path, draw: _Draw, between: Between, *, may_copy: bool) -> None:
+        plan, total = self.plan, self._frames()
+        start = plan.segments[0].starts[-1] if plan.segments else None
+        with contextlib.ExitStack() as stack:
+            # One handle for pictures and one for sound, so that neither waits for the other.
+            path = source_path(self.video.id)
+            files = [stack.enter_context(self.media.open(path)) for _ in range(2)]
+            source = stack.enter_context(Opened(files[0], threads=self.threads))
+            audible = stack.enter_context(Opened(files[1], everything=True))
+            target = stack.enter_context(
+                av.open(draft, "w", format="mp4", container_options={"movflags": "+faststart"})
             )
-        target.mux(pictures.flush())
-        target.mux(sound.until(math.inf))
+            begins_s = source.start_s if plan.start_s is None else plan.start_s
+            sound = Sound(target, audible, plan, begins_s=begins_s, may_copy=may_copy)
+            upright = footage.Upright(self.size_wh)
+            pictures: Pictures | None = None
+            done = 0
+            for t, frame in source.timed_frames(plan, start):
+                if plan.end_s is not None and t >= plan.end_s:
+                    if plan.timed_by == "packets":
+                        break
+                    continue
+                if plan.start_s is not None and t < plan.start_s:
+                    continue
+                if pictures is None:
+                    pictures = Pictures(
+                        target,
+                        source,
+                        frame,
+                        self.size_wh,
+                        begins_s=begins_s,
+                        rate=plan.rate,
+                        threads=self.threads,
+                    )
+                target.mux(pictures.encode(t, frame, draw(t, upright.image_bgr(frame))))
+                target.mux(sound.until(t - begins_s))
+                done += 1
+                between(done, max(done, total))
+            if pictures is None:
+                raise SourceError(
+                    "No picture in this part of the video can be decoded: "
+                    "check that the file plays, or analyse another part."
+                )
+            target.mux(pictures.flush())
+            target.mux(sound.until(math.inf))
+
+    def _frames(self) -> int:
+        """How many frames there are, or about how many where not all are analysed."""
+        plan, facts = self.plan, self.video.footage
+        if plan.fps is None:
+            return plan.frames_total
+        ends_s = facts.start_s + (facts.duration_s or 0)
+        part_s = min(plan.end_s or ends_s, ends_s) - (plan.start_s or facts.start_s)
+        return round(part_s * plan.rate)
 
 
 @dataclass(frozen=True, slots=True)

@@ -439,6 +439,8 @@ class Opened:
             yield from (packet for packet in self.container.demux(self.stream) if packet.size)
         except av.error.FFmpegError:
             self.broke_off = True
+        except IndexError:
+            pass  # PyAV's, at the end of a file in which further streams appeared on the way
 
     def frames(self, start: Start | None, packets: int | None = None) -> Iterator[av.VideoFrame]:
         """Decode from a key frame, or the beginning, to the end of the file, or so many packets."""

@@ -3,7 +3,7 @@
 `Pictures` and `Sound` are the two streams of a file that is made from another one: each gives
 packets to be written. Times stay those of the source, counted from where the copy begins, and
 nothing is left out or put in. Only what cannot stand in a file is changed: times must rise there,
-so one that repeats becomes the next tick, and after a clock was set back all is so much later.
+so one that repeats becomes the next tick; where the clock of a file was set anew, it goes on.
 
 Not here: what is in the pictures (`workers.annotate`).
 """
@@ -21,6 +21,7 @@ import av.error
 import av.filter
 import cv2
 from av.audio.stream import AudioStream
+from av.bitstream import BitStreamFilterContext
 from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import Discard
@@ -32,9 +33,10 @@ _Packet: TypeAlias = "Packet[Any]"
 
 _QUALITY = {"crf": "21", "preset": "veryfast"}  # of libx264
 _KEY_FRAME_S = 2.0  # a player that seeks decodes this much at most
-_JUMP_S = 1.0  # a time this far before the last one tells of a clock that was set back
+_BACK_S = 1.0  # a time further before the last one tells of a clock that was set anew
+_LEAP_S = 3600.0  # and so does one further after it: MP4 knows no frame much longer
 
-_COPIED_SOUND = ("aac", "mp3")
+_MP3_RATE = 16000  # samples a second: MP4 has no MP3 with fewer
 _AAC_RATES = (48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 _AAC_SAMPLES = 1024  # a packet
 _LONG_SILENCE_S = 10.0  # longer gaps are left empty
@@ -77,7 +79,7 @@ class Pictures:
         self._tick = tick
         self._origin = round(begins_s / tick)
         self._step = max(1, round(1 / rate / tick))
-        self._clock = _Clock(round(_JUMP_S / tick), self._step)
+        self._clock = _Clock(tick, self._step)
         self._converter = VideoReformatter()
 
     def encode(self, t: float, frame: av.VideoFrame, image_bgr: ImageBGR) -> list[_Packet]:
@@ -108,10 +110,17 @@ class Sound:
     """The sound of a file, from one time to another; none where none can be decoded.
 
     `source` is for this alone, opened with everything in it. `begins_s` is where the copy begins.
+    Sound that browsers play is copied if it `may_copy`: where that is damaged, writing may fail.
     """
 
     def __init__(
-        self, target: OutputContainer, source: Opened, plan: Plan, *, begins_s: float
+        self,
+        target: OutputContainer,
+        source: Opened,
+        plan: Plan,
+        *,
+        begins_s: float,
+        may_copy: bool,
     ) -> None:
         self._container = source.container
         self._plan = plan
@@ -124,8 +133,8 @@ class Sound:
             chosen = next((sound for sound in sounds if sound is best), sounds[0])
             for other in sounds:
                 other.discard = Discard.default if other is chosen else Discard.all
-            is_copied = chosen.codec_context.codec.canonical_name in _COPIED_SOUND
-            self._packets = (self._copied if is_copied else self._encoded)(target, chosen)
+            copies = may_copy and _can_be_copied(chosen)
+            self._packets = (self._copied if copies else self._encoded)(target, chosen)
         self._next = next(self._packets, None)
 
     def until(self, t: float) -> list[_Packet]:
@@ -143,13 +152,23 @@ class Sound:
         written = target.add_stream_from_template(sound)
         tick = _tick(sound)
         origin = round(self._begins_s / tick)
-        clock = _Clock(round(_JUMP_S / tick), 1)
-        for pts, packet in self._read(sound):
+        clock = _Clock(tick, 1)
+        for pts, packet in self._bare(sound):
             at = (pts if packet.dts is None else packet.dts) - origin
             packet.dts = clock.place(at)
             packet.pts = max(pts - origin + packet.dts - at, packet.dts)
             packet.stream = written
             yield float(packet.pts * tick), packet
+
+    def _bare(self, sound: AudioStream) -> Iterator[tuple[int, _Packet]]:
+        """The packets as MP4 has them: of AAC without the headers that broadcasts put on each."""
+        if sound.codec_context.extradata or sound.codec_context.name != "aac":
+            yield from self._read(sound)
+            return
+        strip = BitStreamFilterContext("aac_adtstoasc", sound)
+        for pts, packet in self._read(sound):
+            with contextlib.suppress(av.error.FFmpegError):  # damaged
+                yield from ((pts, bare) for bare in strip.filter(packet))
 
     def _encoded(
         self, target: OutputContainer, sound: AudioStream
@@ -161,14 +180,18 @@ class Sound:
         written.bit_rate = 64_000 if layout == "mono" else 128_000
         origin = round(self._begins_s * rate)
         ending: tuple[av.AudioFrame | None, ...] = (None,)
+        ends: int | None = None
         for samples in chain(_even_samples(self._decoded(sound), rate, layout), ending):
             if samples is not None:
                 samples.pts = (samples.pts or 0) - origin
+                if ends is not None and samples.pts < ends:  # heard twice where it began anew
+                    continue
+                ends = samples.pts + samples.samples
             for packet in written.encode(samples):
                 yield float((packet.pts or 0) * packet.time_base), packet
 
     def _decoded(self, sound: AudioStream) -> Iterator[av.AudioFrame]:
-        clock = _Clock(round(_JUMP_S / _tick(sound)), 1)
+        clock = _Clock(_tick(sound), 1)
         for _, packet in self._read(sound):
             with contextlib.suppress(av.error.FFmpegError):  # damaged: silence takes its place
                 for frame in sound.codec_context.decode(packet):
@@ -182,7 +205,8 @@ class Sound:
         if plan.start_s is not None:
             with contextlib.suppress(av.error.FFmpegError):
                 self._container.seek(round(plan.start_s / tick), stream=sound)
-        with contextlib.suppress(av.error.FFmpegError):
+        # IndexError is PyAV's, at the end of a file in which further streams appeared on the way.
+        with contextlib.suppress(av.error.FFmpegError, IndexError):
             for packet in self._container.demux(sound):
                 if packet.pts is None or not packet.size:
                     continue
@@ -194,24 +218,29 @@ class Sound:
 
 
 class _Clock:
-    """Makes times (ticks) that only rise out of any; those that do rise stay as they are."""
+    """Makes times in ticks that only rise out of any; those that do rise stay as they are."""
 
-    def __init__(self, jump: int, step: int) -> None:
-        self._jump = jump
+    def __init__(self, tick: Fraction, step: int) -> None:
+        self._back = round(_BACK_S / tick)
+        self._leap = round(_LEAP_S / tick)
         self._step = step
         self._last: int | None = None
         self._shift = 0
 
     def place(self, ticks: int) -> int:
         at = ticks + self._shift
-        if self._last is not None and at <= self._last:
-            if self._last - at > self._jump:
+        if self._last is not None:
+            if not -self._back <= at - self._last <= self._leap:
                 self._shift += self._last + self._step - at
                 at = self._last + self._step
-            else:
-                at = self._last + 1
+            at = max(at, self._last + 1)
         self._last = at
         return at
+
+
+def _can_be_copied(sound: AudioStream) -> bool:
+    name = sound.codec_context.codec.canonical_name
+    return name == "aac" or (name == "mp3" and sound.sample_rate >= _MP3_RATE)
 
 
 def _tick(sound: AudioStream) -> Fraction:

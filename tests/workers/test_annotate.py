@@ -27,6 +27,7 @@ from tests.workers.footage_clips import H264, RECIPES, ffmpeg, pattern
 from tests.workers.recordings import CARD, HAPPY, Row
 from workers import annotate, footage
 from workers.footage import Plan
+from workers.mp4 import _Clock
 from workers.pipeline import Pipeline, load_pipeline
 from workers.report import derive
 from workers.video import analyse_segment, track
@@ -337,6 +338,7 @@ class TestSound:
             ("a.webm", ("libopus",), False),
             ("a.mov", ("pcm_s16le", "-ar", "96000", "-ac", "6"), False),
             ("a.avi", ("pcm_u8", "-ar", "8000", "-ac", "1"), False),
+            ("low.mkv", ("libmp3lame", "-ar", "8000"), False),  # too low for MP3 in MP4
         ],
     )
     def test_it_is_kept_and_where_the_pictures_are(
@@ -379,6 +381,16 @@ class TestSound:
         assert beep_s - flash_s == pytest.approx(0, abs=0.045)
         steps = np.diff([t for t, _ in sound_of(copy)])
         assert steps.max() < 0.02 < np.diff([t for t, _ in sound_of(source)]).max()
+
+    def test_sound_that_can_neither_be_copied_nor_decoded_costs_no_picture(
+        self, media: Media, tmp_path: Path
+    ) -> None:
+        source = flash_and_beep(tmp_path / "a.flv", "aac")
+        content = source.read_bytes()
+        header = content.index(b"\xaf\x00") + 2  # what tells how the AAC is to be read
+        source.write_bytes(content[:header] + b"\xff\xff\xff\xff" + content[header + 4 :])
+        copy = previewed(media, stored(media, source), tmp_path)
+        assert len(decoded(copy)) == 100
 
     def test_a_damaged_or_silent_file_still_gives_its_pictures(
         self, media: Media, tmp_path: Path
@@ -438,6 +450,21 @@ class TestEnds:
         media.write(source_path(video.id), b"no video")
         with pytest.raises(SourceError, match="no video that can be read"):
             annotate.preview(media, video, io.BytesIO(), between=ignore)
+
+
+@pytest.mark.parametrize(
+    ("ticks", "placed"),
+    [
+        ([0, 40, 41, 5000], [0, 40, 41, 5000]),  # as they are
+        ([-3, 0, 0, 0, 1], [-3, 0, 1, 2, 3]),  # repeated, and again in step as soon as may be
+        ([0, 900, 100, 1000], [0, 900, 901, 1000]),  # a little disorder
+        ([5000, 5040, 0, 40, 100], [5000, 5040, 5080, 5120, 5180]),  # set back
+        ([0, 40, 9_000_000, 120, 160], [0, 40, 80, 120, 160]),  # one wild time
+    ],
+)
+def test_times_rise_and_stay_true_where_they_can(ticks: list[int], placed: list[int]) -> None:
+    clock = _Clock(Fraction(1, 1000), step=40)
+    assert [clock.place(at) for at in ticks] == placed
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: on Debian apt-get install chromium")
