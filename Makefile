@@ -110,7 +110,7 @@ TRAIN = $(VENV)/bin/python -m training train --data $(or $(DATA),$(error name th
 model: setup
 	$(TRAIN) --weights $(WEIGHTS) --run runs/mobilenetv2 --seed 1
 	$(TRAIN) --teacher runs/mobilenetv2 --distil 0.5 --own-disgust 0.5 --mixup 0.4 --learning-rate 5e-4 \
-	  --epochs 14 --run runs/mobilenetv2-second --seed 2 --export $(MODEL) --version 1.1 \
+	  --epochs 14 --run runs/mobilenetv2-second --seed 2 --soup 0.5 --adjust 0.25 --export $(MODEL) --version 1.1 \
 	  --licence "Photographs: FER2013 (Kaggle 2013), no open licence stated; used for research everywhere, not distributed with Moodline." \
 	  --licence "Votes: FER+ (Microsoft), MIT." \
 	  --licence "First weights: MobileNetV2 trained on ImageNet, Apache-2.0." \

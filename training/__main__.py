@@ -85,6 +85,10 @@ def naming_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 help="Logit adjustment: how much of the rare classes' handicap is taken away.",
             ),
             click.option(
+                "--soup", type=click.FloatRange(0, 1), default=0.0, show_default=True,
+                help="How much of the teacher's weights is averaged into those of the run.",
+            ),
+            click.option(
                 "--unsure-below", type=click.FloatRange(0, 1, max_open=True), default=0.5,
                 show_default=True, help="Confidence below which the product says `unsure`.",
             ),
@@ -366,6 +370,7 @@ def write_model(
             unsure_below=naming["unsure_below"],
         ),
         adjust=naming["adjust"],
+        soup=naming["soup"],
         data_name=data.name,
         data_sha256=exporting.file_sha256(data),
     )  # fmt: skip

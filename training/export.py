@@ -140,6 +140,7 @@ def export(
     naming: Naming,
     *,
     adjust: float,
+    soup: float = 0.0,
     data_name: str,
     data_sha256: str,
 ) -> dict[str, Any]:
@@ -150,7 +151,7 @@ def export(
     if out.exists() and not (out / "card.json").is_file():
         raise DataError(f"{out} exists and is no model folder; give another --out.")
     labels = split.training.labels
-    trained = load_trained(run_dir, len(labels))
+    trained = load_trained(run_dir, len(labels), soup)
     logits = predict_logits(trained, split.calibration.pixels, settings.size)
     shares = class_shares(split, settings)
     calibration = fit_calibration(logits, split.calibration.truth, shares, adjust)
@@ -181,6 +182,7 @@ def export(
         "parameters": int(final.count_params()),
         "training": {
             **_said_of(run_dir, settings),
+            "soup": soup,
             "keras_backend": keras.backend.backend(),
         },
         "data": {
@@ -398,12 +400,22 @@ def card_text(card: dict[str, Any]) -> str:
         f"aside for calibration; {data['left_out_exact_duplicates']} exact and "
         f"{data['left_out_near_duplicates']} near duplicates of measured pictures and "
         f"{data['left_out_without_target']} without a usable label left out.",
+        *_generation(card["training"]),
         f"Temperature {calibration['temperature']:.3f}, logit adjustment {calibration['adjust']}, "
         f"fitted on {calibration['pictures']} pictures.",
     ]
     if card["licences"]:
         lines += ["", "## Licences", "", *[f"- {note}" for note in card["licences"]]]
     return "\n".join(lines) + "\n"
+
+
+def _generation(training: dict[str, Any]) -> list[str]:
+    if "teacher" not in training:
+        return []
+    return [
+        f"Second generation: {_percent(training['distil'])} of each target is the first one's "
+        f"answer; {_percent(training['soup'])} of the weights are the first one's.",
+    ]
 
 
 def _percent(share: float | None) -> str:

@@ -107,16 +107,31 @@ def train(
     return _Training(split, settings, run_dir, save_seconds).run(report)
 
 
-def load_trained(run_dir: Path, classes: int) -> keras.Model:
-    """The network of a run as its averaged weights stand now, also while it still trains."""
+def load_trained(run_dir: Path, classes: int, soup: float = 0.0) -> keras.Model:
+    """The network of a run as its averaged weights stand now, also while it still trains.
+
+    `soup` is the share of its teacher's weights in a mean of both: a student that started from its
+    teacher stays close enough for their mean to be better than either (model soups, Wortsman et
+    al. 2022).
+    """
     settings = read_settings(run_dir)
     model = network.build(settings.size, classes, None, dropout=settings.dropout)
+    weights = _read_weights(run_dir)
+    if soup:
+        if settings.teacher is None:
+            raise DataError(f"{run_dir} has no teacher whose weights could be mixed in.")
+        teacher = _read_weights(Path(settings.teacher))
+        weights = [(1 - soup) * w + soup * t for w, t in zip(weights, teacher, strict=True)]
+    model.set_weights(weights)
+    return model
+
+
+def _read_weights(run_dir: Path) -> list[NDArray[np.float32]]:
     file = run_dir / "weights.npz"
     if not file.is_file():
         raise DataError(f"{run_dir} has no weights yet: no epoch of its training is complete.")
     with np.load(file) as values:
-        model.set_weights([values[f"w{i}"] for i in range(len(values.files))])
-    return model
+        return [values[f"w{i}"] for i in range(len(values.files))]
 
 
 def read_settings(run_dir: Path) -> Settings:
@@ -414,8 +429,7 @@ def _teacher_digest(settings: Settings, labels: tuple[str, ...]) -> str | None:
             f"{run_dir} cannot teach this training: it knows {', '.join(theirs)} at {size} pixels, "
             f"not {', '.join(labels)} at {settings.size}."
         )
-    if not (run_dir / "weights.npz").is_file():
-        raise DataError(f"{run_dir} has no weights yet: no epoch of its training is complete.")
+    _read_weights(run_dir)
     return hashlib.sha256((run_dir / "weights.npz").read_bytes()).hexdigest()
 
 

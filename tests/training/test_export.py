@@ -136,11 +136,12 @@ class TestAFolderOfOnesOwn:
         result = run(
             *("train", "--data", trained.data, "--cropped", "--run", tmp_path / "second"),
             *("--teacher", trained.run_dir, "--size", 32, "--epochs", 1, "--mixup", 0),
-            *("--export", tmp_path / "second-model"),
+            *("--export", tmp_path / "second-model", "--soup", 0.4),
         )
         assert result.exit_code == 0, result.output
         told = read_card(tmp_path / "second-model").details["training"]
         assert (told["distil"], told["head_epochs"], told["epochs_done"]) == (0.5, 0, 1)
+        assert told["soup"] == 0.4
         assert told["teacher"]["mixup"] == 0.2
         assert str(tmp_path.parent) not in (tmp_path / "second-model" / "card.json").read_text()
 
@@ -159,6 +160,14 @@ class TestAFolderOfOnesOwn:
         }  # fmt: skip
         readable = run("evaluate", "--data", trained.data, "--cropped", "--model", trained.model)
         assert "balanced accuracy" in readable.output
+
+    def test_has_no_teacher_to_mix_in(self, trained: Trained, tmp_path: Path) -> None:
+        result = run(
+            *("export", "--data", trained.data, "--cropped", "--run", trained.run_dir),
+            *("--out", tmp_path / "out", "--soup", 0.5),
+        )
+        assert result.exit_code == 1
+        assert "has no teacher" in result.output
 
     def test_is_not_exported_over_what_is_no_model(self, trained: Trained, tmp_path: Path) -> None:
         (tmp_path / "precious.txt").write_text("mine")

@@ -178,6 +178,11 @@ class TestASecondGeneration:
         train(split, taught(finished), tmp_path / "run")
         assert_same(second, tmp_path / "run")
 
+    def test_can_be_mixed_with_its_teacher(self, finished: Path, second: Path) -> None:
+        mixed = load_trained(second, 3, soup=0.25).get_weights()
+        for mean, teacher, student in zip(mixed, weights(finished), weights(second), strict=True):
+            np.testing.assert_allclose(mean, 0.25 * teacher + 0.75 * student, atol=1e-6)
+
     def test_is_not_continued_with_another_teacher(self, second: Path, split: CleanSplit) -> None:
         with pytest.raises(DataError, match="teacher_sha256"):
             train(split, taught(second), second)
