@@ -43,7 +43,7 @@ FALLBACK_COLOURS = ("#8fd3c7", "#e88fb4", "#a4b86e", "#8f9ee8", "#d9a441", "#7fb
 _INK = "#14161b"
 _JPEG_QUALITY = 85
 _SUPERSAMPLE = 4
-_NAME_SHARE = 0.5  # of the picture's width that a name may take
+_NAME_SHARE = 0.35  # of the picture's width that a name may take
 
 
 def colour_of(label: str) -> str:

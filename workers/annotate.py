@@ -47,7 +47,7 @@ from shared.video import Video, plan_path, report_path, segment_path, source_pat
 from workers import footage
 from workers.footage import ImageBGR, Opened, Plan
 from workers.mp4 import Pictures, Sound
-from workers.pipeline import face_of
+from workers.pipeline import face_of, silent_native_libraries
 from workers.video import Seen, read_frames, read_segments
 from workers.vision.detector import BoxXYWH, FaceDetector, load_detector
 
@@ -298,7 +298,9 @@ class _Veil:
         self.keep_s = self._bridge_s
         self._detector: FaceDetector | None = None
         if plan.fps is not None:
-            self._detector = load_detector("mtcnn", models_dir=PROJECT_DIR / "models")
+            with silent_native_libraries():
+                self._detector = load_detector("mtcnn", models_dir=PROJECT_DIR / "models")
+                self._detector.detect(np.zeros((240, 320, 3), np.uint8))  # greets when first used
 
     def hide(self, found: _Found, t: float, image_bgr: ImageBGR, scale: float) -> None:
         """Hide faces in a picture, in place."""

@@ -270,7 +270,7 @@ def load_pipeline(settings: Settings, *, search_width: int | None = None) -> Pip
 
     `search_width` is the width in pixels at which faces are searched; the detector's own for video.
     """
-    with _silent_native_libraries():
+    with silent_native_libraries():
         pipeline = Pipeline(
             load_detector(
                 "yunet" if settings.yunet_model else "mtcnn",
@@ -287,7 +287,7 @@ def load_pipeline(settings: Settings, *, search_width: int | None = None) -> Pip
 
 
 @contextlib.contextmanager
-def _silent_native_libraries() -> Iterator[None]:
+def silent_native_libraries() -> Iterator[None]:
     """Drop what C++ writes to stderr by itself: LiteRT greets, and has no switch for it.
 
     What goes wrong comes as a Python exception all the same.
