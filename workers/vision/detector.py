@@ -131,6 +131,9 @@ class MtcnnDetector:
     # Proposals past these counts are dropped, the weakest first, so that no picture (noise, a
     # crowd printed on a wall) can take more than a bounded time.
     _MAX_WINDOWS = 600
+    # From one level of the pyramid to the next. The paper's 0.709 finds 1 face in 200 more (seven
+    # clips, 308 photographs; of faces of some 30 pixels 1 in 60) and takes a quarter more time.
+    _STEP = 0.5
     _MAX_PROPOSALS = 128
     _MAX_FACES = 48
 
@@ -221,7 +224,7 @@ class MtcnnDetector:
                 stretch = np.array([width / size_wh[0], height / size_wh[1]] * 2)
                 all_boxes.append(((corners + cells[:, :4] * 12) * stretch).astype(np.float32))
                 all_logits.append(cells[:, 4])
-            scale *= 0.709
+            scale *= self._STEP
         if not all_boxes:
             return np.empty((0, 4), np.float32)
         boxes, logits = np.concatenate(all_boxes), np.concatenate(all_logits)

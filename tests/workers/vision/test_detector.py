@@ -168,7 +168,7 @@ class TestMtcnn:
         [
             ("changing-expressions.mp4", 1, 0.99),
             ("sign-book.mkv", 1, 0.99),
-            ("three-people.mp4", 3, 0.95),
+            ("three-people.mp4", 3, 0.9),
             ("no-face.mp4", 0, 0.98),
         ],
     )
