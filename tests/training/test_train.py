@@ -143,16 +143,16 @@ def taught(teacher: Path, distil: float = 0.5) -> Settings:
     return replace(TINY, head_epochs=0, teacher=str(teacher), distil=distil, seed=2)
 
 
+@pytest.fixture(scope="module")
+def second(finished: Path, split: CleanSplit, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing interrupted, with `finished` for its teacher."""
+    run_dir = tmp_path_factory.mktemp("runs") / "second"
+    train(split, taught(finished), run_dir)
+    return run_dir
+
+
 @pytest.mark.slow
 class TestASecondGeneration:
-    @pytest.fixture(scope="class")
-    def second(
-        self, finished: Path, split: CleanSplit, tmp_path_factory: pytest.TempPathFactory
-    ) -> Path:
-        run_dir = tmp_path_factory.mktemp("runs") / "second"
-        train(split, taught(finished), run_dir)
-        return run_dir
-
     def test_starts_where_its_teacher_ended_and_can_learn_from_it_alone(
         self, finished: Path, split: CleanSplit, tmp_path: Path
     ) -> None:
