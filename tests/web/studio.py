@@ -15,8 +15,17 @@ from collections.abc import Callable, Sequence
 
 from PIL import Image, ImageDraw
 
-from shared.bus import Bus, Outcome
-from shared.schema import CaptureReport, Face, Feed, FeedState, Frame, FrameResult, WorkerReport
+from shared.bus import Bus
+from shared.schema import (
+    CaptureReport,
+    Face,
+    Feed,
+    FeedState,
+    Frame,
+    FrameResult,
+    Outcome,
+    WorkerReport,
+)
 
 LABELS = (
     "neutral",
