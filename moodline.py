@@ -30,7 +30,7 @@ from rich.text import Text
 
 from shared import config
 from shared.config import Settings
-from shared.errors import BusError, ConfigError, MoodlineError, NotFound
+from shared.errors import BusError, ConfigError, InvalidRecord, MoodlineError, NotFound
 from shared.schema import Feed
 from shared.source import Source
 from shared.video import MAX_SAMPLED_FPS, VideoOptions
@@ -498,12 +498,15 @@ def analyze(
         raise click.UsageError("--blur is for the labelled copy: give --annotated too.")
     if end_s is not None and end_s <= start_s:
         raise click.BadParameter(f"must be after the start at {start_s:g} s", param_hint="--end")
+    try:
+        options = VideoOptions(fps, start_s, end_s)
+    except InvalidRecord as error:  # the ranges above let "nan" through, and "inf"
+        raise click.UsageError(f"{error}: give a number.") from error
     outputs = [path for path in (json_path, csv_path, mp4_path, pdf_path) if path is not None]
     analysis.require_writable(video, outputs)
     # Ended from outside as by Ctrl-C: all that was begun is put away.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
-    options = VideoOptions(fps, start_s, end_s)
     with contextlib.ExitStack() as stack:
         with _Bar("Analysing", "frames") as bar:
             media, record = stack.enter_context(

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ import pytest
 
 from tests.workers import recordings
 from tests.workers.conftest import portrait
+from workers import analysis
 from workers.sources import DEMO_CLIP
 from workers.vision.detector import ImageBGR
 
@@ -107,7 +109,10 @@ def test_a_part_at_fewer_frames_is_analysed(folder: Path, tmp_path: Path) -> Non
     ("words", "status", "said"),
     [
         (["nowhere.mp4"], 1, "There is no file nowhere.mp4"),
-        ([__file__], 1, "no video"),
+        ([__file__], 1, f"{__file__}: This file is no video"),
+        ([DEMO_CLIP, "--start", 1000], 1, "give an earlier start"),
+        ([DEMO_CLIP, "--fps", "nan"], 2, "frames per second"),
+        ([DEMO_CLIP, "--end", "inf"], 2, "an end after the start"),
         ([DEMO_CLIP, "--json", "/nowhere/a.json"], 1, "no folder /nowhere"),
         ([DEMO_CLIP, "--json", "same", "--csv", "same"], 1, "name of its own"),
         ([DEMO_CLIP, "--csv", DEMO_CLIP], 1, "written over"),
@@ -125,6 +130,27 @@ def test_mistakes_are_one_line_that_says_what_to_do(
     if status == 1:
         assert len(err.splitlines()) == 1
         assert err.startswith("moodline: ")
+
+
+def test_what_is_no_plain_file_stays_what_it_is(tmp_path: Path) -> None:
+    """`--json /dev/null`, run by root, must not put a file in the place of the device."""
+    pipe, link, target = tmp_path / "pipe", tmp_path / "link", tmp_path / ("n" * 250)
+    os.mkfifo(pipe)
+    link.symlink_to(target)
+    heard: list[bytes] = []
+    listener = threading.Thread(target=lambda: heard.append(pipe.read_bytes()), daemon=True)
+    listener.start()
+    for path in (pipe, link):
+        with analysis.written(path) as file:
+            file.write(b"all of it")
+    listener.join(10)
+    assert heard == [b"all of it"]
+    assert pipe.is_fifo()
+    assert link.is_symlink()
+    with analysis.written(target) as file:  # as long as names may be
+        file.write(b"anew")
+    assert link.read_bytes() == b"anew"
+    assert sorted(tmp_path.iterdir()) == sorted([pipe, link, target])
 
 
 def test_a_model_that_is_not_there_is_named(

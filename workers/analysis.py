@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from shared.config import PROJECT_DIR, Settings
-from shared.errors import MediaError, MoodlineError, SourceRefused
+from shared.errors import MediaError, MoodlineError, SourceError, SourceRefused
 from shared.media import Media
 from shared.video import People, Video, VideoOptions, plan_path, segment_path, source_path
 
@@ -63,11 +63,20 @@ def analysed(
 
         model = read_card(settings.model)
         media = Media(folder)
-        video = Video.new(path.name, size_bytes=path.stat().st_size, footage=footage.probe(path))
+        try:
+            found = footage.probe(path)
+            plan = footage.plan(path, options)
+        except SourceError as error:
+            raise SourceError(f"{path}: {error}") from error
+        if found.duration_s is not None and options.start_s >= found.duration_s:
+            raise SourceError(
+                f"{path} is {found.duration_s:.1f} s long, so nothing is left of it from "
+                f"{options.start_s:g} s on: give an earlier start."
+            )
+        video = Video.new(path.name, size_bytes=path.stat().st_size, footage=found)
         source = Path(folder, source_path(video.id))
         source.parent.mkdir(parents=True)
         source.symlink_to(path.absolute())
-        plan = footage.plan(path, options)
         media.write(plan_path(video.id), plan.to_json().encode())
         crew.begin(video.id, plan, progress)
         recorded.track(media, video, plan, smoothing_s=settings.smoothing_s, ready=crew.wait_for)
@@ -82,7 +91,8 @@ def require_writable(video: Path, outputs: Sequence[Path]) -> None:
         folder = path.parent
         if not folder.is_dir():
             raise MediaError(f"{path} cannot be written (there is no folder {folder}): make it.")
-        if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        needed = [folder, path] if _is_plain(path) else [path]
+        if not all(os.access(each, os.W_OK) for each in needed if each.exists()):
             raise MediaError(f"{path} cannot be written (no permission): give another place.")
         if (
             path.resolve() == video.resolve()
@@ -91,14 +101,27 @@ def require_writable(video: Path, outputs: Sequence[Path]) -> None:
             raise MediaError(f"{path} would be written over: give each file a name of its own.")
 
 
+def _is_plain(path: Path) -> bool:
+    """Whether a file of this name is one, or free to be one; links, pipes and devices are not."""
+    return not path.is_symlink() and (path.is_file() or not path.exists())
+
+
 @contextlib.contextmanager
 def written(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, which takes its place only when the block ends without an error."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    """A seekable file to write to, which takes its place when the block ends without an error.
+
+    What is no plain file (``/dev/null``, a pipe, a link) stays what it is: it is written into.
+    """
+    folder = path.parent if _is_plain(path) else Path(tempfile.gettempdir())
+    draft = folder / f".moodline-{secrets.token_hex(8)}"
     try:
         with draft.open("wb") as file:
             yield file
-        draft.replace(path)
+        if _is_plain(path):
+            draft.replace(path)
+        else:
+            with draft.open("rb") as source, path.open("wb") as target:
+                shutil.copyfileobj(source, target, 1 << 20)
     except OSError as error:
         raise MediaError(
             f"{path} cannot be written ({error.strerror or error}): give another place."
