@@ -17,6 +17,7 @@ import time
 import urllib.error
 import urllib.request
 import webbrowser
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
@@ -422,7 +423,7 @@ def health(role: str) -> None:
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Write each picture with boxes and labels into this folder.",
+    help="Write each picture with boxes and labels into this folder, those of one name numbered.",
 )
 def image(files: tuple[Path, ...], as_json: bool, out: Path | None) -> None:
     """Judge the faces in still pictures."""
@@ -431,12 +432,15 @@ def image(files: tuple[Path, ...], as_json: bool, out: Path | None) -> None:
 
     pipeline = load_pipeline(config.load(), search_width=stills.SEARCH_WIDTH)
     rows, failed = [], False
+    written: Counter[str] = Counter()  # pictures of one name lie in different folders
     for path in files:
         try:
             picture = stills.read_picture(path)
             faces = stills.find_faces(pipeline, picture)
             if out is not None:
-                stills.save_labelled(picture, faces, out / f"{path.stem}-labelled.jpg")
+                written[path.stem] += 1
+                number = f"-{written[path.stem]}" if written[path.stem] > 1 else ""
+                stills.save_labelled(picture, faces, out / f"{path.stem}-labelled{number}.jpg")
         except MoodlineError as error:  # the other files still get their turn
             click.echo(f"moodline: {error}", err=True)
             failed = True

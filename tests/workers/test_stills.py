@@ -51,6 +51,19 @@ def test_faces_are_listed_and_drawn(portrait: Path, tmp_path: Path) -> None:
     assert changed[y : y + height, max(0, x - 4) : x + 4].any()
 
 
+def test_pictures_of_one_name_do_not_overwrite_each_other(portrait: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other" / portrait.name
+    other.parent.mkdir()
+    Image.new("RGB", (64, 48)).save(other)
+    out = tmp_path / "out"
+    assert image(str(portrait), str(other), "--out", str(out)).returncode == 0
+    sizes = {}
+    for path in out.iterdir():
+        with Image.open(path) as labelled:
+            sizes[path.name] = labelled.size
+    assert sizes == {"portrait-labelled.jpg": (512, 512), "portrait-labelled-2.jpg": (64, 48)}
+
+
 def test_what_the_model_is_not_sure_of_is_said_so(
     portrait: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
