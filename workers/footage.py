@@ -286,6 +286,8 @@ def probe(file: Path | BinaryIO) -> Footage:
             duration_s = float(stream.duration * source.time_base)
         else:
             duration_s = (container.duration or 0) / av.time_base
+            if form in ("mkv", "webm") and duration_s > 0 and source.start_s > 0:
+                duration_s = source.length_s(duration_s)
         sounds = {
             sound.codec_context.codec.canonical_name if sound.codec_context else "unknown"
             for sound in container.streams.audio
@@ -422,6 +424,23 @@ class Opened:
     def start_s(self) -> float:
         """The time of the file's first moment, of picture or sound."""
         return (self.container.start_time or 0) / av.time_base
+
+    def length_s(self, said_s: float) -> float:
+        """How long a Matroska file is that does not begin at 0 and says that it is so long.
+
+        Some programs count from 0, others from the first picture: the last pictures tell. Where
+        they cannot be found, what the file says. The file is elsewhere afterwards.
+        """
+        try:
+            self.container.seek(int(said_s * av.time_base))
+        except av.error.FFmpegError:
+            return said_s
+        last = max(
+            (packet.pts + (packet.duration or 0) for packet in self.packets() if packet.pts),
+            default=0,
+        )
+        length_s = float(last * self.time_base) - self.start_s
+        return min(length_s, said_s) if length_s > 0 else said_s
 
     def displayed_wh(self, frame: av.VideoFrame) -> tuple[int, int]:
         """Width and height of a frame as players show it: with square pixels, and upright."""

@@ -474,7 +474,11 @@ def test_a_live_recording_has_no_duration(make: Make) -> None:
 
 
 def test_a_file_need_not_begin_at_zero(make: Make) -> None:
-    assert footage.probe(make("late-start.mkv")).start_s == pytest.approx(100.5, abs=0.1)
+    path = make("late-start.mkv")
+    found = footage.probe(path)
+    times = [t for t, _ in plainly(path) if t is not None]
+    assert found.start_s == pytest.approx(100.5, abs=0.1)
+    assert found.duration_s == pytest.approx(times[-1] - times[0] + 0.04, abs=0.1)
 
 
 def test_a_cover_is_no_video(make: Make, tmp_path: Path) -> None:
