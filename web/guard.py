@@ -23,7 +23,7 @@ from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from flask import Response
 
@@ -143,7 +143,9 @@ class Guard:
             "GET",
             "HEAD",
         ):
-            return Response(status=HTTPStatus.FOUND, headers={"Location": "/login"})
+            wanted = path + (f"?{query}" if (query := environ.get("QUERY_STRING", "")) else "")
+            back = "" if wanted == "/" else f"?{urlencode({'to': wanted})}"
+            return Response(status=HTTPStatus.FOUND, headers={"Location": f"/login{back}"})
         return _unauthorized("Log in at /login, or send the password as `Authorization: Bearer`.")
 
     def _check_bearer(self, password: str, address: str) -> Response | None:

@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import ipaddress
 import os
+import re
 import secrets
 import threading
 import time
@@ -33,6 +34,7 @@ _FREE_GUESSES = 5
 _LONGEST_WAIT_S = 60.0
 _FORGOTTEN_AFTER_S = 900.0
 _MAX_ADDRESSES = 4096
+_PAGE = re.compile(r"/(?:videos(?:/[0-9a-f]{16})?)?(?:\?[\w.=&%-]*)?", re.ASCII)
 
 
 class Guesses:
@@ -104,8 +106,8 @@ def blueprint(sessions: Sessions) -> Blueprint:
     @bp.get("/login")
     def login() -> BaseResponse:
         if not sessions.required or sessions.is_valid(request.cookies.get(COOKIE, "")):
-            return redirect("/")
-        return make_response(render_template("login.html", error=""))
+            return redirect(_wanted_page())
+        return make_response(render_template("login.html", error="", to=_wanted_page()))
 
     @bp.post("/login")
     def enter() -> BaseResponse:
@@ -124,7 +126,7 @@ def blueprint(sessions: Sessions) -> Blueprint:
             sessions.guesses.wrong(address)
             return _refused("This is not the password.", HTTPStatus.UNAUTHORIZED)
         sessions.guesses.right(address)
-        entered = redirect("/", HTTPStatus.SEE_OTHER)
+        entered = redirect(_wanted_page(), HTTPStatus.SEE_OTHER)
         entered.set_cookie(
             COOKIE,
             sessions.new_cookie(),
@@ -145,7 +147,13 @@ def blueprint(sessions: Sessions) -> Blueprint:
 
 
 def _refused(error: str, status: HTTPStatus) -> Response:
-    return make_response(render_template("login.html", error=error), status)
+    return make_response(render_template("login.html", error=error, to=_wanted_page()), status)
+
+
+def _wanted_page() -> str:
+    """The page that the login was asked for from, if it is one of ours; else the dashboard."""
+    wanted = request.args.get("to", "")
+    return wanted if _PAGE.fullmatch(wanted) else "/"
 
 
 def _digest(text: str) -> bytes:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import html
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,25 @@ def test_logging_in_opens_the_page_and_logging_out_closes_it(guarded: FlaskClien
     assert guarded.get("/api/feeds").json == []
     assert guarded.post("/logout").headers["Location"] == "/login"
     assert guarded.get("/api/feeds").status_code == 401
+
+
+def test_logging_in_leads_to_the_page_that_was_asked_for(guarded: FlaskClient) -> None:
+    moment = f"/videos/{'a' * 16}?t=5.2"
+    login = guarded.get(moment).headers["Location"]
+    assert login == f"/login?to=%2Fvideos%2F{'a' * 16}%3Ft%3D5.2"
+    form = guarded.get(login).get_data(as_text=True)
+    action = html.unescape(form.partition('action="')[2].partition('"')[0])
+    assert guarded.post(action, data={"password": "no"}).status_code == 401
+    assert guarded.post(action, data={"password": PASSWORD}).headers["Location"] == moment
+    assert guarded.get(login).headers["Location"] == moment
+
+
+@pytest.mark.parametrize(
+    "to", ["//evil.example", "https://evil.example", "/\\evil.example", "/videos\nX: y", "/logout"]
+)
+def test_logging_in_leads_to_no_other_page(guarded: FlaskClient, to: str) -> None:
+    entered = guarded.post("/login", query_string={"to": to}, data={"password": PASSWORD})
+    assert entered.headers["Location"] == "/"
 
 
 def test_over_https_the_cookie_stays_there(guarded: FlaskClient) -> None:
