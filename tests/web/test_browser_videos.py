@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from shared.bus import Bus
 from shared.config import PROJECT_DIR
@@ -263,6 +263,27 @@ def test_an_upload_goes_on_by_itself_after_a_lost_connection(
     is_taken(upload)
     expect(page.locator("#notice")).not_to_contain_text("lost")
     assert offsets[-1] > 0
+
+
+def test_an_upload_waits_for_room_on_a_full_disk(
+    videos_url: str, open_page: Callable[..., Page], large: Path
+) -> None:
+    page = open_page(videos_url)
+    offsets = watch_offsets(page)
+    said = {"detail": "The server's disk has no room for this file."}
+
+    def answer(route: Route) -> None:
+        if route.request.method == "PATCH" and len(offsets) == 1:
+            route.fulfill(status=507, headers={"Retry-After": "2"}, json=said)
+        else:
+            route.continue_()
+
+    page.route("**/api/uploads/*", answer)
+    choose(page, large)
+    upload = row(page, large.name)
+    expect(upload).to_contain_text("no room")
+    expect(upload).to_have_attribute("data-state", "upload-lost")
+    is_taken(upload)
 
 
 def test_after_a_reload_the_same_file_goes_on(

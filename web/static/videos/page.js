@@ -66,7 +66,7 @@ function add(files) {
 }
 
 function changed(upload) {
-  if (upload?.state === "sent") watch.ask();
+  if (upload?.state === "sent" || upload?.state === "lost") watch.ask();
   if (upload?.state === "refused") say(`${upload.name}: ${upload.error}`);
   drawing ||= requestAnimationFrame(draw);
 }

@@ -10,7 +10,8 @@ import { text } from "../texts.js";
 const ENDPOINT = "/api/uploads";
 const CHUNK_BYTES = 32 * 1024 * 1024; // what a proxy on the way may want to hold whole
 const WAITS_MS = [500, 1000, 2000, 5000, 10_000];
-const PASSING = [408, 409, 423, 429, 500, 502, 503, 504]; // refusals that may not last
+const FULL = 507;
+const PASSING = [408, 409, 423, 429, 500, 502, 503, 504, FULL]; // refusals that may not last
 const OUT_OF_STEP = [409, 423]; // asking where to go on mends it: nothing to tell anybody
 const GONE = [404, 410];
 const OVER = [...GONE, 422]; // 422: all had arrived, and was no video
@@ -207,7 +208,10 @@ export class Upload {
     } else if (status === 0 || PASSING.includes(status)) {
       this.isAnswered = status !== 0;
       this.#set("lost", OUT_OF_STEP.includes(status) ? "" : detail);
-      this.#retry(WAITS_MS[Math.min(this.#tries++, WAITS_MS.length - 1)]);
+      const wait = WAITS_MS[Math.min(this.#tries++, WAITS_MS.length - 1)];
+      // A disk stays full for longer than a server is away: it says for how long.
+      const told = status === FULL && error.originalResponse.getHeader("Retry-After");
+      this.#retry(told ? Number(told) * 1000 : wait);
     } else if (status === 401) {
       this.#set("paused", text.upload.loggedOut);
     } else {
