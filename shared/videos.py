@@ -15,6 +15,7 @@ Not here: what the steps do (`workers.steps`).
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -65,6 +66,7 @@ _READERS = 8  # records read at once when the list is restored
 
 _PLAN, _TRACK, _DERIVE = "plan", "track", "derive"
 _SEGMENT, _EXPORT = "segment-", "export-"
+_SHOWING_PEOPLE = [kind for kind in ExportKind if kind.shows_people]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +126,14 @@ class Videos:
         return _seen(video, self._work(video))
 
     def rename(self, video_id: str, name: str) -> Video:
-        """Give a video another name (cleaned); raises NotFound."""
+        """Give a video another name (cleaned; a slash is no path here); raises NotFound."""
+        cleaned = clean_name(re.sub(r"[/\\]", "-", name))
         with self._bus.locked(video_id):
-            self._write(replace(self._kept(video_id), name=clean_name(name)))
+            video = replace(self._kept(video_id), name=cleaned)
+            self._write(video)
+            if _has_report(self._work(video)):  # it says the name too
+                self._edit(video_id, self._people(video_id), stale=[ExportKind.SUMMARY])
+        self.advance(video_id)
         return self.one(video_id)
 
     def cancel(self, video_id: str) -> Video:
@@ -149,7 +156,7 @@ class Videos:
             # What was made without the segments that are now tried again is void.
             for path in (report_path(video_id, "summary.json"), frames_path(video_id)):
                 self.media.delete(path)
-            self._remove_exports(video_id)
+            self._remove_exports(video_id, _SHOWING_PEOPLE)
             self._bus.mark(video_id, {"report": -1})
             self._bus.forget_attempts(video_id)
             self._write(replace(video, status=VideoStatus.QUEUED, error="", finished_at=None))
@@ -180,11 +187,7 @@ class Videos:
             self._require_report(video, self._work(video))
             if people.revision != self._people(video_id).revision:
                 raise Conflict("Somebody else edited these people meanwhile: load the page again.")
-            people = replace(people, revision=people.revision + 1)
-            self.media.write(people_path(video_id), people.to_json().encode())
-            self._bus.mark(video_id, {"people": people.revision})
-            self._bus.forget_attempts(video_id, _DERIVE)
-            self._remove_exports(video_id)
+            people = self._edit(video_id, people, stale=_SHOWING_PEOPLE)
             if video.status is VideoStatus.DONE and video.error:
                 self._write(replace(video, error=""))
         self.advance(video_id)
@@ -502,9 +505,17 @@ class Videos:
             status = _seen(video, work).status
             raise Conflict(f"There is no report yet: the video is {status}.")
 
-    def _remove_exports(self, video_id: str) -> None:
-        """Remove the files that show people as they were."""
-        stale = [kind for kind in ExportKind if kind.shows_people]
+    def _edit(self, video_id: str, people: People, *, stale: Sequence[ExportKind]) -> People:
+        """Keep edits as the next revision, so that the report is derived anew."""
+        people = replace(people, revision=people.revision + 1)
+        self.media.write(people_path(video_id), people.to_json().encode())
+        self._bus.mark(video_id, {"people": people.revision})
+        self._bus.forget_attempts(video_id, _DERIVE)
+        self._remove_exports(video_id, stale)
+        return people
+
+    def _remove_exports(self, video_id: str, stale: Sequence[ExportKind]) -> None:
+        """Remove files that show things as they were."""
         for kind in stale:
             self.media.delete(export_path(video_id, kind))
         self._bus.remove_exports(video_id, stale)

@@ -60,7 +60,9 @@ def blueprint(videos: Videos) -> Blueprint:
             return files.send(videos.media, path, kind, name)
         except NotFound:
             if videos.media.exists(report_path(video_id, "summary.json")):
-                raise
+                raise NotFound(
+                    "The report of this video has no such part: see its summary.json."
+                ) from None
             raise no_report_yet(video) from None
 
     @bp.get("/<video_id>/results.json")

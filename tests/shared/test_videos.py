@@ -430,6 +430,20 @@ def test_a_file_waits_for_the_report_to_be_up_to_date(desk: Desk) -> None:
     assert desk.waiting(film) == {"export-summary"}
 
 
+def test_another_name_of_the_video_is_in_its_report_and_summary(desk: Desk) -> None:
+    film = desk.submit()
+    desk.finish(film)
+    for kind in (ExportKind.SUMMARY, ExportKind.ANNOTATED):
+        desk.videos.export(film, kind)
+        desk.do(film, f"export-{kind}")
+    assert desk.videos.rename(film, "Monday 12/03").name == "Monday 12-03"
+    assert desk.one(film).updating
+    assert desk.waiting(film) == {"derive"}
+    assert set(desk.one(film).exports) == {ExportKind.ANNOTATED}
+    desk.do(film, "derive")
+    assert not desk.one(film).updating
+
+
 def test_a_file_made_during_an_edit_is_made_again(desk: Desk) -> None:
     film = desk.submit()
     desk.finish(film)
@@ -507,7 +521,7 @@ def test_a_new_name_changes_nothing_else(desk: Desk) -> None:
     film = desk.submit()
     desk.do(film, "plan")
     before = desk.one(film)
-    assert desk.videos.rename(film, "../Ferien\n2026") == replace(before, name="Ferien 2026")
+    assert desk.videos.rename(film, "Ferien\n1/2") == replace(before, name="Ferien 1-2")
 
 
 def test_the_time_left_follows_from_the_frames_done_lately(
