@@ -211,11 +211,17 @@ class _Folder:
 
     def new_draft(self) -> Path:
         drafts = self._root / _DRAFTS
-        drafts.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._make_root()
+        drafts.mkdir(exist_ok=True, mode=0o700)
         return drafts / secrets.token_hex(8)
+
+    def _make_root(self) -> None:
+        """Videos show people: a folder that is made here is its user's alone."""
+        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def put_file(self, path: str, local: Path) -> None:
         target = self._root / path
+        self._make_root()
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             local.replace(target)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import subprocess
 import sys
 import threading
@@ -200,6 +201,13 @@ def test_a_forked_process_opens_its_own_connections(media: Media) -> None:
         time.sleep(0.02)
     assert os.waitstatus_to_exitcode(done[1]) == 0
     assert media.read("a/child") == b"12"
+
+
+def test_a_new_folder_is_its_users_alone(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir(mode=0o755)
+    for folder, mode in (("new/media", 0o700), ("shared", 0o755)):
+        Media(str(tmp_path / folder)).write("videos/a", b"a face")
+        assert stat.S_IMODE((tmp_path / folder).stat().st_mode) == mode
 
 
 def test_readers_see_the_old_or_the_new(tmp_path: Path) -> None:
