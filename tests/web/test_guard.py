@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import quote
 from typing import Any
 
 import pytest
@@ -178,7 +179,8 @@ def test_strangers_see_only_health_login_and_assets(path: str, status: int, tmp_
     answer = Door(tmp_path, password=PASSWORD).ask(path)
     assert answer.status_code == status
     if status == 302:
-        assert answer.headers["Location"] == "/login"
+        back = "" if path == "/" else f"?to={quote(path, safe='')}"
+        assert answer.headers["Location"] == f"/login{back}"
     if status == 401:
         assert answer.headers["WWW-Authenticate"].startswith("Bearer")
 
