@@ -28,7 +28,7 @@ def blueprint(sessions: Sessions) -> Blueprint:
     def dashboard() -> str:
         return render_template("dashboard.html", can_log_out=sessions.required)
 
-    @bp.get("/videos")
+    @bp.get("/videos", strict_slashes=False)
     def videos() -> str:
         return render_template("videos.html", can_log_out=sessions.required)
 

@@ -1,5 +1,7 @@
 """Answers for what went wrong: `application/problem+json` (RFC 9457) that says what to do.
 
+A browser that goes to an address that is none gets a page instead, with the ways on.
+
 One place turns Moodline's errors and HTTP's own into such answers; views only raise. Nothing of a
 defect's inside leaves the process: the log has it.
 """
@@ -11,7 +13,7 @@ from http import HTTPStatus
 from typing import Any
 
 import structlog
-from flask import Flask, Response, request
+from flask import Flask, Response, make_response, render_template, request
 from werkzeug.exceptions import HTTPException
 
 from shared.errors import (
@@ -110,11 +112,19 @@ def _ours(error: MoodlineError) -> Response:
 
 def _https(error: HTTPException) -> Response:
     status = HTTPStatus(error.code or 500)
+    if status is HTTPStatus.NOT_FOUND and _is_for_a_person():
+        return make_response(render_template("missing.html"), status)
     answer = problem(status, _ADVICE.get(status) or error.description or status.phrase)
     for name, value in error.get_headers():
         if name.lower() in ("allow", "retry-after", "content-range"):
             answer.headers[name] = value
     return answer
+
+
+def _is_for_a_person() -> bool:
+    """Whether a browser goes to a page: what is below /api and /assets, programs ask for."""
+    wants_page = request.headers.get("Sec-Fetch-Mode") == "navigate"
+    return wants_page and not request.path.startswith(("/api/", "/assets/"))
 
 
 def _defect(_error: Exception) -> Response:

@@ -28,6 +28,22 @@ def test_assets_are_kept_for_good_and_change_their_address_with_their_content(
     assert "immutable" not in other.headers["Cache-Control"]
 
 
+def test_a_browser_at_a_wrong_address_gets_a_page_and_a_program_the_reason(
+    client: FlaskClient,
+) -> None:
+    browser = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    page = client.get("/nope", headers=browser)
+    assert (page.status_code, page.mimetype) == (404, "text/html")
+    assert 'href="/videos"' in page.text
+    for path, headers in (("/nope", {}), ("/api/nope", browser), ("/assets/x/nope.js", browser)):
+        answer = client.get(path, headers=headers)
+        assert (answer.status_code, answer.mimetype) == (404, "application/problem+json")
+
+
+def test_a_slash_too_many_leads_to_the_list_of_videos(client: FlaskClient) -> None:
+    assert client.get("/videos/").status_code == 200
+
+
 def test_nothing_outside_the_folder_is_served(client: FlaskClient) -> None:
     for path in ("../server.py", "..%2fserver.py", "%2e%2e/server.py"):
         assert client.get(f"/assets/x/{path}").status_code == 404
