@@ -3,8 +3,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from urllib.parse import quote
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from werkzeug.test import Client, EnvironBuilder, TestResponse
