@@ -12,7 +12,7 @@ import threading
 
 import structlog
 
-from shared.errors import MoodlineError
+from shared.errors import MediaError, MoodlineError
 from shared.videos import Videos
 
 _log = structlog.get_logger(__name__)
@@ -35,11 +35,17 @@ class Keeper:
 
     def run(self, stopping: threading.Event) -> None:
         """Take turns until `stopping`."""
+        told = ""
         while True:
             try:
                 self.turn()
+                told = ""
             except MoodlineError as error:
-                _log.info("the videos are not looked after for a moment", error=str(error))
+                # Of Redis others tell; of the storage nobody else, and once is enough.
+                is_news = isinstance(error, MediaError) and str(error) != told
+                tell = _log.warning if is_news else _log.info
+                tell("the videos are not looked after for a moment", error=str(error))
+                told = str(error)
             except Exception:  # noqa: BLE001 - the outermost loop of a thread that must go on
                 _log.exception("looking after the videos failed")
             if stopping.wait(_EVERY_S):

@@ -7,8 +7,9 @@ import time
 from typing import cast
 
 import pytest
+import structlog
 
-from shared.errors import BusError
+from shared.errors import BusError, MediaError
 from shared.videos import Videos
 from workers import keeper
 from workers.keeper import Keeper
@@ -58,3 +59,20 @@ def test_it_goes_on_whatever_happens_until_it_is_told_to_stop(
     stopping.set()
     thread.join(5)
     assert not thread.is_alive()
+
+
+def test_a_storage_that_is_away_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeper, "_EVERY_S", 0.01)
+    away = MediaError("The storage is away")
+    videos = ScriptedVideos(away, away, away, None, away)
+    stopping = threading.Event()
+    with structlog.testing.capture_logs() as lines:
+        thread = threading.Thread(target=make_keeper(videos).run, args=(stopping,))
+        thread.start()
+        while len(videos.kept) < 6:
+            assert thread.is_alive()
+            time.sleep(0.005)
+        stopping.set()
+        thread.join(5)
+    levels = [line["log_level"] for line in lines]
+    assert levels == ["warning", "info", "info", "warning"]
