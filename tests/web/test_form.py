@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -200,3 +201,18 @@ def test_a_large_body_that_is_refused_is_heard_out(
         assert answer.status in (400, 413)
         assert json.loads(answer.read())["detail"]
         connection.close()
+
+
+def test_who_looks_into_a_file_gets_no_secrets(
+    client: FlaskClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MOODLINE_PASSWORD", "AWS_SECRET_ACCESS_KEY", "MEDIA_URL", "REDIS_URL"):
+        monkeypatch.setenv(name, "a-secret")
+    teller = tmp_path / "teller"
+    teller.write_text("#!/bin/sh\nprintf '{\"error\": \"got %s.\"}' \"$(env | tr '\\n' ' ')\"\n")
+    teller.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(teller))
+    told = send(client, b"anything").json["detail"]
+    assert told.startswith("got ")
+    assert "PATH=" in told
+    assert "a-secret" not in told
