@@ -120,7 +120,8 @@ class Steps:
             recorded.track(media, video, plan, smoothing_s=self._smoothing_s)
         elif step.name == "derive":
             people = self._videos.people(video.id)
-            report.derive(media, video, people, self._card)
+            # After its people: whoever renames a video writes the name first.
+            report.derive(media, self._videos.one(video.id), people, self._card)
             self._videos.reported(video.id, people.revision)
         elif step.export is not None:
             self._export(media, video, step.export, watch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 import time
@@ -18,7 +19,7 @@ from shared.bus import Bus, connect
 from shared.config import PROJECT_DIR, Settings
 from shared.jobs import VIDEO_QUEUE, Jobs
 from shared.media import Media
-from shared.video import Video, VideoOptions, VideoStatus, source_path
+from shared.video import Video, VideoOptions, VideoStatus, report_path, source_path
 from shared.videos import Videos
 from tests.workers.looped import looped
 from workers import footage, steps, tasks
@@ -216,6 +217,26 @@ def test_cancelling_stops_a_segment_in_the_middle(
 
 
 @pytest.mark.parametrize("turns", [12, 86, 95])
+def test_a_video_renamed_while_its_report_begins_has_the_new_name_there(
+    shop: Shop, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = shop.submit(clip)
+    shop.work()
+    shop.videos.rename(video.id, "second.mp4")
+    begin = shop.videos.begin
+
+    def begin_then_rename(*args: Any) -> Video | None:
+        begun = begin(*args)
+        monkeypatch.undo()
+        shop.videos.rename(video.id, "third.mp4")
+        return begun
+
+    monkeypatch.setattr(shop.videos, "begin", begin_then_rename)
+    shop.work()
+    found = json.loads(shop.media.read(report_path(video.id, "results.json")))
+    assert found["video"]["name"] == "third.mp4"
+
+
 def test_deleting_at_any_step_leaves_nothing(
     shop: Shop, clip: Path, pipeline: CursedPipeline, turns: int
 ) -> None:
