@@ -216,7 +216,6 @@ def test_cancelling_stops_a_segment_in_the_middle(
     assert shop.media.list(f"videos/{video.id}/report") == []
 
 
-@pytest.mark.parametrize("turns", [12, 86, 95])
 def test_a_video_renamed_while_its_report_begins_has_the_new_name_there(
     shop: Shop, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,6 +236,7 @@ def test_a_video_renamed_while_its_report_begins_has_the_new_name_there(
     assert found["video"]["name"] == "third.mp4"
 
 
+@pytest.mark.parametrize("turns", [12, 86, 95])
 def test_deleting_at_any_step_leaves_nothing(
     shop: Shop, clip: Path, pipeline: CursedPipeline, turns: int
 ) -> None:
