@@ -507,6 +507,10 @@ def analyze(
     except InvalidRecord as error:  # the ranges above let "nan" through, and "inf"
         raise click.UsageError(f"{error}: give a number.") from error
     outputs = [path for path in (json_path, csv_path, mp4_path, pdf_path) if path is not None]
+    places = [path.resolve() for path in (video, *outputs)]
+    for path, place in zip(outputs, places[1:], strict=True):
+        if places.count(place) > 1 and (path.is_file() or not path.exists()):
+            raise click.UsageError(f"{path} would be written over: give each file its own name.")
     analysis.require_writable(video, outputs)
     # Ended from outside as by Ctrl-C: all that was begun is put away.
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -674,6 +678,89 @@ def _bus() -> Iterator[Bus]:
 @main.group()
 def bench() -> None:
     """Measure Moodline on this machine."""
+    # Ended from outside as by Ctrl-C: all that was begun is put away.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+
+
+class _Counts(click.ParamType):
+    """One number, or several with commas between."""
+
+    name = "N[,M]"
+
+    def __init__(self, least: int, most: int) -> None:
+        self._one = click.IntRange(least, most)
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Sequence[int]:
+        if isinstance(value, tuple):
+            return value
+        return tuple(self._one.convert(part.strip(), param, ctx) for part in value.split(","))
+
+
+_CLIP = click.Path(exists=True, dir_okay=False, path_type=Path)
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@bench.command("classifier")
+@click.option("--threads", type=_Counts(1, 256), help="Threads to try; one and all cores.")
+@click.option("--seconds", type=click.FloatRange(0, 600), default=2.0, show_default=True)
+@_as_json
+def bench_classifier(threads: Sequence[int] | None, seconds: float, as_json: bool) -> None:
+    """Measure faces/s by backend, batch size and threads."""
+    from bench import classifier
+
+    _print_figures(
+        classifier.measure(config.load(), threads=threads, seconds=seconds), as_json=as_json
+    )
+
+
+@bench.command("pipeline")
+@click.option("--clip", type=_CLIP, help="Video with the frames; the demo clip by default.")
+@click.option("--seconds", type=click.FloatRange(0, 3600), default=20.0, show_default=True)
+@_as_json
+def bench_pipeline(clip: Path | None, seconds: float, as_json: bool) -> None:
+    """Measure the whole engine without transport, against a bare loop."""
+    from bench import DEMO_CLIP, pipeline
+
+    figures = pipeline.measure((clip or DEMO_CLIP).resolve(), config.load(), seconds=seconds)
+    _print_figures(figures, as_json=as_json)
+
+
+@bench.command("video")
+@click.argument("video", type=_CLIP, required=False)
+@click.option("--workers", type=_Counts(1, 256), default="1", help="Processes to try, one by one.")
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Take no more of it.")
+@_as_json
+def bench_video(
+    video: Path | None, workers: Sequence[int], seconds: float | None, as_json: bool
+) -> None:
+    """Measure `moodline analyze` by number of workers, against a bare loop."""
+    from bench import DEMO_CLIP
+    from bench import video as recorded
+
+    path = (video or DEMO_CLIP).resolve()
+    rows = recorded.measure(path, config.load(), workers=workers, seconds=seconds)
+    _print_rows(rows, as_json=as_json)
+
+
+@bench.command("scale")
+@click.option("--workers", type=_Counts(1, 64), default="8", help="Workers to try, one by one.")
+@click.option("--feeds", type=click.IntRange(1, 500), default=40, show_default=True)
+@click.option("--fps", type=click.FloatRange(0.1, 60), default=15.0, show_default=True)
+@click.option("--cost-ms", type=click.FloatRange(0.1, 1000), default=20.0, show_default=True)
+@click.option("--seconds", type=click.FloatRange(1, 3600), default=10.0, show_default=True)
+@_as_json
+def bench_scale(
+    workers: Sequence[int], feeds: int, fps: float, cost_ms: float, seconds: float, as_json: bool
+) -> None:
+    """Measure the transport alone, with workers that sleep instead of looking."""
+    from bench import scale
+
+    rows = [
+        scale.measure(workers=count, feeds=feeds, fps=fps, cost_ms=cost_ms, seconds=seconds)
+        for count in workers
+    ]
+    _print_rows(rows, as_json=as_json)
 
 
 @bench.command("live")
@@ -682,12 +769,8 @@ def bench() -> None:
 @click.option("--seconds", type=click.FloatRange(1), default=20.0, show_default=True)
 @click.option("--workers", type=click.IntRange(1, 256), default=2, show_default=True)
 @click.option("--viewers", type=click.IntRange(1, 64), default=1, show_default=True)
-@click.option(
-    "--clip",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Video that each feed plays; the demo clip by default.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--clip", type=_CLIP, help="Video that each feed plays; the demo clip by default.")
+@_as_json
 def bench_live(
     feeds: int,
     fps: float,
@@ -698,23 +781,54 @@ def bench_live(
     as_json: bool,
 ) -> None:
     """Run everything with N feeds and measure what a viewer gets."""
-    import bench as benchmarks
+    from bench import DEMO_CLIP, live
 
-    figures = benchmarks.live(
+    figures = live.measure(
         feeds=feeds,
         fps=fps,
         seconds=seconds,
         workers=workers,
         viewers=viewers,
-        clip=(clip or benchmarks.DEMO_CLIP).resolve(),
+        clip=(clip or DEMO_CLIP).resolve(),
     )
+    _print_figures(figures, as_json=as_json)
+
+
+def _print_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+    """Print figures of several runs of one kind: those of the last also stand at the top."""
+    if as_json:
+        click.echo(json.dumps({**rows[-1], **({"rows": rows} if len(rows) > 1 else {})}))
+    elif len(rows) == 1:
+        _print_figures(rows[0], as_json=False)
+    else:
+        _print_figures({"rows": rows}, as_json=False)
+
+
+def _print_figures(figures: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print figures as JSON, or as tables: one of single figures, one of rows."""
     if as_json:
         click.echo(json.dumps(figures))
         return
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for name, value in figures.items():
-        table.add_row(name.replace("_", " "), str(value))
-    Console().print(table)
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    single = {name: value for name, value in figures.items() if name != "rows"}
+    if single:
+        table = Table(box=None, show_header=False, pad_edge=False)
+        for name, value in single.items():
+            table.add_row(name.replace("_", " "), Text(_shown(value)))
+        console.print(table)
+    if rows := figures.get("rows"):
+        table = Table(box=None, pad_edge=False)
+        for name in rows[0]:
+            table.add_column(name.replace("_", " "), justify="right", overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(_shown(value)) for value in row.values()))
+        console.print(table)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_shown(each)}" for name, each in value.items()) or "none"
+    return str(value)
 
 
 @main.command()

@@ -94,11 +94,6 @@ def require_writable(video: Path, outputs: Sequence[Path]) -> None:
         needed = [folder, path] if _is_plain(path) else [path]
         if not all(os.access(each, os.W_OK) for each in needed if each.exists()):
             raise MediaError(f"{path} cannot be written (no permission): give another place.")
-        if (
-            path.resolve() == video.resolve()
-            or [*map(Path.resolve, outputs)].count(path.resolve()) > 1
-        ):
-            raise MediaError(f"{path} would be written over: give each file a name of its own.")
 
 
 def _is_plain(path: Path) -> bool:
