@@ -511,7 +511,7 @@ def analyze(
     for path, place in zip(outputs, places[1:], strict=True):
         if places.count(place) > 1 and (path.is_file() or not path.exists()):
             raise click.UsageError(f"{path} would be written over: give each file its own name.")
-    analysis.require_writable(video, outputs)
+    analysis.require_writable(outputs)
     # Ended from outside as by Ctrl-C: all that was begun is put away.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
@@ -683,7 +683,7 @@ def bench() -> None:
         signal.signal(number, signal.default_int_handler)
 
 
-class _Counts(click.ParamType):
+class _Counts(click.ParamType[Sequence[int]]):
     """One number, or several with commas between."""
 
     name = "N[,M]"

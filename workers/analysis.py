@@ -85,7 +85,7 @@ def analysed(
         yield media, video
 
 
-def require_writable(video: Path, outputs: Sequence[Path]) -> None:
+def require_writable(outputs: Sequence[Path]) -> None:
     """Raise MediaError where a file could not be written in the end: before the work, not after."""
     for path in outputs:
         folder = path.parent
