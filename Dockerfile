@@ -10,8 +10,9 @@ FROM python:3.11-slim AS app
 RUN apt-get update && apt-get install -y --no-install-recommends make && rm -rf /var/lib/apt/lists/* \
     && useradd --create-home --uid 10001 moodline
 WORKDIR /app
-COPY Makefile pyproject.toml README.md LICENSE moodline.py bench.py ./
+COPY Makefile pyproject.toml README.md LICENSE moodline.py ./
 COPY requirements/ requirements/
+COPY bench/ bench/
 COPY shared/ shared/
 COPY workers/ workers/
 COPY web/ web/

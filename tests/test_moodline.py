@@ -18,7 +18,7 @@ import psutil
 import pytest
 import requests
 
-from bench import ordered_client
+from bench.live import ordered_client
 from shared.config import PROJECT_DIR
 
 

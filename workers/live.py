@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -21,7 +21,9 @@ from shared.bus import LEASE_S, Bus
 from shared.errors import BusError
 from shared.jobs import Jobs
 from shared.schema import Claim, Outcome
-from workers.pipeline import Pipeline
+
+if TYPE_CHECKING:  # a drain itself needs no model, no OpenCV and no numpy
+    from workers.pipeline import Pipeline
 
 _log = structlog.get_logger(__name__)
 

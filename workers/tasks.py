@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from shared.jobs import DRAIN_SLICE_S
-from workers.live import Drain
-from workers.steps import Steps
+
+if TYPE_CHECKING:  # who installs engines has imported them
+    from workers.live import Drain
+    from workers.steps import Steps
 
 _engines: tuple[Drain, Steps] | None = None
 

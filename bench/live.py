@@ -1,8 +1,8 @@
-"""Benchmarks: figures that anyone can reproduce on their own machine.
+"""Everything at once: what a viewer gets.
 
-`live` runs the whole of Moodline as `moodline up` does, in a folder of its own, with N feeds of one
-clip in real time, and measures at a plain Socket.IO client: what a viewer gets, not what a part
-claims. Delay is from the moment a frame was read to its arrival, on one machine's one clock.
+Runs the whole of Moodline as `moodline up` does, in a folder of its own, with N feeds of one clip
+in real time, and measures at a plain Socket.IO client, so not what a part claims. Delay is from the
+moment a frame was read to its arrival, on one machine's one clock.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ import psutil
 import requests
 import socketio
 
-from shared.config import PROJECT_DIR
+from bench import DEMO_CLIP
 from shared.errors import MoodlineError
 
-DEMO_CLIP = PROJECT_DIR / "workers" / "demo" / "demo.mp4"
 _START_TIMEOUT_S = 60.0
 _WARM_UP_S = 4.0
 
@@ -51,7 +50,7 @@ class _Viewer:
         self.tracks.setdefault(feed, set()).update(face["track"] for face in meta["faces"])
 
 
-def live(
+def measure(
     *, feeds: int, fps: float, seconds: float, workers: int, clip: Path, viewers: int
 ) -> dict[str, Any]:
     """Run `feeds` feeds of `clip` at `fps` for `seconds`; return what viewers and counters saw.

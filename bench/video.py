@@ -1,0 +1,99 @@
+"""Recorded video: the engine of `moodline analyze` by number of workers, against the bare loop.
+
+`fps` is all frames by all the time until the report is there: starting the processes, loading the
+models, cutting, tracking and writing are in it, and `start_s` tells how long it took until the
+first frames were done. The bare loop has its models loaded already; it decodes, detects and
+classifies in one process. It runs just before each number of workers, as `bare_fps`, and `ratio` is
+`fps` by it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import av
+import av.error
+import cv2
+
+from bench import cores
+from bench.bare import BareLoop
+from shared.config import Settings
+from shared.errors import SourceError
+from shared.video import VideoOptions
+from workers.analysis import analysed
+from workers.footage import ANALYSIS_WIDTH, fitted_wh
+from workers.vision.detector import ImageBGR
+
+
+def measure(
+    path: Path, settings: Settings, *, workers: Sequence[int], seconds: float | None
+) -> list[dict[str, Any]]:
+    """Analyse a video once for each number of workers; one row each.
+
+    `seconds` is how much of the video is taken, from its beginning; None: all.
+    Raises SourceError where it is no video that can be analysed, ModelError for the models.
+    """
+    cv2.setNumThreads(settings.threads)
+    bare = BareLoop.load(settings)
+    options = VideoOptions(end_s=seconds)
+    return [_row(path, settings, options, bare, count) for count in workers]
+
+
+def _row(
+    path: Path, settings: Settings, options: VideoOptions, bare: BareLoop, workers: int
+) -> dict[str, Any]:
+    bare_frames, bare_s = _bare(path, bare, options.end_s)
+    first_at: float | None = None
+    frames = 0
+
+    def progress(done: int, _total: int) -> None:
+        nonlocal first_at, frames
+        frames = max(frames, done)
+        if first_at is None:
+            first_at = time.perf_counter()
+
+    started = time.perf_counter()
+    with analysed(path, options, settings, workers=workers, progress=progress):
+        spent_s = time.perf_counter() - started
+    if not frames or not bare_frames or first_at is None:
+        raise SourceError(f"{path} has no frame that can be decoded: give another video.")
+    fps, bare_fps = frames / spent_s, bare_frames / bare_s
+    return {
+        "workers": workers,
+        "frames": frames,
+        "fps": round(fps, 1),
+        "bare_fps": round(bare_fps, 1),
+        "ratio": round(fps / bare_fps, 2),
+        "start_s": round(first_at - started, 2),
+        "cores": cores(),
+    }
+
+
+def _bare(path: Path, bare: BareLoop, end_s: float | None) -> tuple[int, float]:
+    """Decode, detect and classify in one thread; return the frames and the seconds."""
+    frames = 0
+    started = time.perf_counter()
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise SourceError(f"{path} holds no video: give one.")
+            stream = container.streams.video[0]
+            stream.thread_type = "NONE"
+            stop_s = math.inf if end_s is None else end_s
+            start_s: float | None = None
+            for frame in container.decode(stream):
+                if frame.time is not None:
+                    start_s = frame.time if start_s is None else start_s
+                    if frame.time - start_s >= stop_s:
+                        break
+                width, height = fitted_wh(frame.width, frame.height, ANALYSIS_WIDTH)
+                picture = frame.to_ndarray(format="bgr24", width=width, height=height)
+                bare.judge(cast("ImageBGR", picture))
+                frames += 1
+    except (av.error.FFmpegError, OSError) as error:
+        raise SourceError(f"{path} cannot be read ({error}): give a video file.") from error
+    return frames, time.perf_counter() - started
