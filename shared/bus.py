@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import functools
 import json
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -399,6 +400,14 @@ class Bus:
         return None if restored is None else int(version or 0)
 
     @_verb
+    def registry_id(self) -> str:
+        """A name for this registry; another one once Redis has forgotten it and begun anew."""
+        with self._redis.pipeline() as pipe:
+            pipe.set(self._key("feeds", "id"), secrets.token_hex(8), nx=True)
+            pipe.get(self._key("feeds", "id"))
+            return bytes(pipe.execute()[1]).decode()
+
+    @_verb
     def restore_feeds(self, feeds: Sequence[Feed]) -> bool:
         """Fill a new registry once, keeping what was added meanwhile; False if it was not new."""
         rows = [part for feed in feeds for part in (feed.id, feed.to_json())]
@@ -454,6 +463,7 @@ class Bus:
                     "error": report.error,
                     "fps_in": report.fps_in,
                     "reconnects": report.reconnects,
+                    "too_fast": report.too_fast,
                 },
             )
             pipe.pexpire(key, int(CAPTURE_TTL_S * 1000))
@@ -714,6 +724,8 @@ def _status(
     now: float,
 ) -> FeedStatus:
     """Read one feed's rows. Rates are counts over a span: cameras send in bursts."""
+    drops = {drop: int(counters.get(f"drop:{drop}".encode(), 0)) for drop in Drop}
+    drops[Drop.TOO_FAST] = int(capture.get(b"too_fast", 0))
     pairs = [entry.split() for entry in recent]
     latencies = sorted(float(latency) for _, latency in pairs)
     span_s = 3.0
@@ -725,7 +737,7 @@ def _status(
         reconnects=int(capture.get(b"reconnects", 0)),
         captured=int(counters.get(b"captured", 0)),
         analysed=int(counters.get(b"analysed", 0)),
-        drops={drop: int(counters.get(f"drop:{drop}".encode(), 0)) for drop in Drop},
+        drops=drops,
         fps_analysed=sum(float(at) >= since_ms for at, _ in pairs) / span_s,
         latency_p50_ms=_percentile(latencies, 0.50),
         latency_p95_ms=_percentile(latencies, 0.95),

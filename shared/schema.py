@@ -43,6 +43,7 @@ class Drop(StrEnum):
     OVERRUN = "overrun"  # newer frames were waiting; the newest win
     STALE = "stale"  # older than the staleness budget when its turn came
     CORRUPT = "corrupt"  # could not be decoded or analysed; set aside with its reason
+    TOO_FAST = "too_fast"  # a browser sent more frames a second than its feed takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,8 @@ class Feed:
     """A camera, stream, file or folder that somebody wants watched.
 
     `fps` and `width` bound what is captured (frames per second, pixels). A `transient` feed was
-    named on a command line and ends with that run; all others survive restarts. `loop` starts a
-    file or folder again at its end.
+    named on a command line and ends with that run, or is a browser's camera and ends with that;
+    all others survive restarts. `loop` starts a file or folder again at its end.
     """
 
     id: str
@@ -247,12 +248,16 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class CaptureReport:
-    """What a capture process says of its feed, about once a second."""
+    """What a capture process says of its feed, about once a second.
+
+    `too_fast` counts what a browser's camera sent and the feed did not take.
+    """
 
     state: FeedState
     error: str = ""
     fps_in: float = 0.0
     reconnects: int = 0
+    too_fast: int = 0
 
 
 @dataclass(frozen=True, slots=True)

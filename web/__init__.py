@@ -30,6 +30,7 @@ from web import (
     videos,
 )
 from web.bodies import Bodies
+from web.cameras import Cameras
 from web.follower import Follower
 from web.guard import Guard
 from web.intake import Intake
@@ -37,7 +38,7 @@ from web.live import Live
 from web.parts import Parts
 
 _MAX_BODY_BYTES = 64 * 1024  # of a request; the routes that take videos say so themselves
-_MAX_MESSAGE_BYTES = 64 * 1024  # of a Socket.IO client
+_MAX_MESSAGE_BYTES = 512 * 1024  # of a Socket.IO client: a camera's picture; text is held shorter
 
 
 def create_app(settings: Settings, bus: Bus) -> Flask:
@@ -57,10 +58,12 @@ def create_app(settings: Settings, bus: Bus) -> Flask:
         ping_interval=10,
         ping_timeout=10,
     )
-    follower = Follower(bus, f"web-{secrets.token_hex(4)}")
-    live = Live(socketio, bus, follower)
+    name, jobs = f"web-{secrets.token_hex(4)}", Jobs(bus.url)
+    follower = Follower(bus, name)
+    cameras = Cameras(settings, bus, jobs, name)
+    live = Live(socketio, bus, follower, cameras)
     sessions = session.Sessions(settings)
-    kept = Videos(bus.url, Media(settings.media_address), Jobs(bus.url))
+    kept = Videos(bus.url, Media(settings.media_address), jobs)
     bodies, parts = Bodies(settings.max_upload_mb), Parts(settings.data_dir)
     intake = Intake(kept)
     problem.register(app)
@@ -77,7 +80,7 @@ def create_app(settings: Settings, bus: Bus) -> Flask:
         uploads.blueprint(bodies, parts, intake),
     ):
         app.register_blueprint(blueprint)
-    app.extensions["moodline"] = (live, follower, intake, parts, kept)
+    app.extensions["moodline"] = (live, cameras, follower, intake, parts, kept)
     app.wsgi_app = Guard(app.wsgi_app, settings, sessions)  # type: ignore[method-assign]
     return app
 

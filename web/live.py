@@ -3,7 +3,8 @@
 A viewer gets the next frame of a feed only when it has acknowledged the one before; of those that
 came meanwhile the newest waits for it, older ones are counted and forgotten. So a slow viewer sees
 fewer frames, none of them old, and costs the same few bytes as one that never answers. The list of
-feeds goes out the same way, about once a second, to those who asked for it.
+feeds goes out the same way, about once a second, to those who asked for it. What a client's own
+camera sends goes on to `web.cameras`.
 
 Events: see docs/API.md. Frames do not pass through Socket.IO's message queue: each web process
 reads Redis itself and talks to its own clients.
@@ -27,12 +28,14 @@ from socketio.packet import Packet
 from shared.bus import Bus
 from shared.errors import BusError, MoodlineError
 from web import feeds, readiness
+from web.cameras import Cameras
 from web.follower import Follower, Shot
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 MAX_CLIENTS = 128  # each holds one of the server's threads
 _TICK_S = 1.0
+_MAX_TEXT_BYTES = 16 * 1024  # of one event; only a camera's picture, which is no text, is larger
 
 
 class Slot(Generic[T]):
@@ -95,9 +98,11 @@ class _Viewer:
 class Live:
     """The Socket.IO side of one web process."""
 
-    def __init__(self, socketio: SocketIO, bus: Bus, follower: Follower) -> None:
+    def __init__(self, socketio: SocketIO, bus: Bus, follower: Follower, cameras: Cameras) -> None:
         self._socketio = socketio
+        self._cameras = cameras
         _keep_events_whole(socketio)
+        _keep_events_small(socketio)
         _close_quietly(socketio)
         self._bus = bus
         self._follower = follower
@@ -117,6 +122,9 @@ class Live:
             "unwatch": self._unwatch,
             "watch_feeds": self._watch_feeds,
             "clock": self._clock,
+            "camera_start": self._camera_start,
+            "camera_frame": self._camera_frame,
+            "camera_stop": self._camera_stop,
         }
         for event, handler in handlers.items():
             socketio.on_event(event, handler)
@@ -160,6 +168,7 @@ class Live:
             watched = [feed for feed, row in self._viewers.items() if sid in row]
         for feed in watched:
             self._drop(sid, feed)
+        self._cameras.leave(sid)
 
     def _watch(self, body: object = None) -> dict[str, object]:
         sid, feed = _sid(), _feed_of(body)
@@ -210,6 +219,15 @@ class Live:
         """Lets a page compare its clock with the one that frames are stamped with."""
         return {"now": time.time()}
 
+    def _camera_start(self, body: object = None) -> dict[str, object]:
+        return self._cameras.start(_sid(), body)
+
+    def _camera_frame(self, meta: object = None, jpeg: object = None) -> dict[str, object]:
+        return self._cameras.frame(_sid(), meta, jpeg)
+
+    def _camera_stop(self, _body: object = None) -> dict[str, object]:
+        return self._cameras.stop(_sid())
+
     # What they get
 
     def _send_frame(self, sid: str, shot: Shot, acknowledged: Callable[..., None]) -> None:
@@ -247,6 +265,7 @@ class Live:
         while not self._closed.wait(_TICK_S):
             try:
                 self.tick()
+                self._cameras.tick()
             except Exception:  # noqa: BLE001 - the thread serves every client, so it outlives a defect
                 _log.exception("telling clients failed")
 
@@ -309,6 +328,26 @@ def _keep_events_whole(socketio: SocketIO) -> None:
 
     server._send_packet = send_packet
     server._send_eio_packet = send_engine_packet
+
+
+def _keep_events_small(socketio: SocketIO) -> None:
+    """Hang up on who sends a long text, or an event with more than one picture.
+
+    The library has one limit for everything, and gathers an event's pictures without any.
+    """
+    server = socketio.server
+    receive = server.eio.handlers["message"]
+
+    def receive_small(client: str, message: str | bytes) -> None:
+        if isinstance(message, str) and len(message) > _MAX_TEXT_BYTES:
+            server.eio.disconnect(client)
+            return
+        receive(client, message)
+        gathered = server._binary_packet.get(client)
+        if gathered is not None and gathered.attachment_count > 1:
+            server.eio.disconnect(client)
+
+    server.eio.handlers["message"] = receive_small
 
 
 class _WebSocket(SimpleWebSocketWSGI):  # type: ignore[misc]  # engineio has no types

@@ -284,7 +284,9 @@ class Capture:
                 _log.info("the list of feeds is restored", feeds=len(feeds))
             version = self._bus.feeds_version()
         if version != self._version or now >= self._reread_at:
-            feeds = self._bus.feeds()
+            # A browser's camera is its web process's business, and ends with it.
+            browser = SourceKind.BROWSER
+            feeds = [feed for feed in self._bus.feeds() if feed.source.kind is not browser]
             if self._bus.feeds_version() != version:
                 return  # changed, or lost with its Redis, while being read: look again next turn
             self._feeds = feeds
@@ -315,7 +317,7 @@ class Capture:
 
     def _share_feeds(self) -> None:
         """Take and keep the feeds that nobody else serves; give up those that are gone."""
-        wanted = {f.id: f for f in self._feeds if f.source.kind is not SourceKind.BROWSER}
+        wanted = {feed.id: feed for feed in self._feeds}
         mine = {id_ for id_ in wanted if self._bus.own_feed(id_, self._owner)}
         for feed_id in [id_ for id_ in self._children if id_ not in mine]:
             child = self._children.pop(feed_id)

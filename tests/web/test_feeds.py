@@ -45,7 +45,7 @@ def test_a_running_feed_tells_how_it_does(client: FlaskClient, bus: Bus) -> None
     assert feed["fps_in"] == 15
     assert feed["fps_analysed"] > 0
     assert feed["dropped"] == 0
-    assert feed["drops"] == {"overrun": 0, "stale": 0, "corrupt": 0}
+    assert feed["drops"] == {"overrun": 0, "stale": 0, "corrupt": 0, "too_fast": 0}
     assert 0 <= feed["latency_ms"]["p50"] <= feed["latency_ms"]["p95"]
     assert feed["viewers"] == 0
 

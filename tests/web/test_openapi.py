@@ -73,6 +73,6 @@ def test_the_guide_names_every_route_and_event(client: FlaskClient) -> None:
     live = (PROJECT_DIR / "web" / "live.py").read_text()
     events = set(re.findall(r'"(\w+)": self\._', live)) - {"connect", "disconnect"}
     events |= set(re.findall(r'_emit\(\w+, "(\w+)"', live))
-    assert len(events) == 8
+    assert len(events) == 11
     for event in events:
         assert re.search(rf"^\| `{event}[ `]", guide, re.MULTILINE), event

@@ -476,6 +476,22 @@ def test_feeds_and_frames_survive_a_redis_that_restarts_empty(
     assert running.log.read_text().count("Redis is away") <= 2
 
 
+def test_a_browsers_camera_is_left_to_its_web_process(
+    own_redis: tuple[Bus, Callable[[], None]], start: Start, clip: Path, tmp_path: Path
+) -> None:
+    bus, restart = own_redis
+    feed, camera = builders.feed("cam", str(clip)), Feed.new(Source.browser(), fps=15, width=640)
+    bus.put_feed(feed)
+    bus.put_feed(camera)
+    running = start(bus)
+    running.until(FeedState.LIVE)
+    assert len(running.children()) == 1
+    saved = tmp_path / "data" / "feeds.json"
+    assert [row["id"] for row in json.loads(saved.read_text())["feeds"]] == ["cam"]
+    restart()
+    until(lambda: bus.feeds() == [feed], "the others are listed again", within_s=5)
+
+
 def test_feeds_survive_a_restart_of_everything(
     own_redis: tuple[Bus, Callable[[], None]], start: Start, clip: Path
 ) -> None:

@@ -62,7 +62,8 @@ const english = {
   dropped: "Dropped",
   droppedTitle: (drops) =>
     `Pictures not analysed so that you see new ones: ${drops.overrun} overtaken by newer ones, ` +
-    `${drops.stale} too old when their turn came, ${drops.corrupt} damaged.`,
+    `${drops.stale} too old when their turn came, ${drops.corrupt} damaged, ` +
+    `${drops.too_fast} sent faster than the feed takes them.`,
   perSecond: (value) => `${value}/s`,
   unknown: "–",
 
@@ -86,6 +87,32 @@ const english = {
   nameHelp: "Optional: made from the source if you leave it empty.",
   addYes: "Add feed",
   adding: "Adding …",
+
+  camera: {
+    use: "Use this camera",
+    title: "Use this camera",
+    preview: "What the camera sees, mirrored",
+    device: "Camera",
+    unnamed: (number) => `Camera ${number}`,
+    name: "Name",
+    namePlaceholder: "Browser camera",
+    help: "Pictures go to the machines that Moodline runs on, nowhere else, until you stop the camera or leave this page. Who can see this dashboard sees them too.",
+    start: "Start",
+    starting: "Starting …",
+    again: "Try again",
+    asking: "Allow the camera where your browser asks for it",
+    on: "Camera on",
+    stop: "Stop",
+    stopLabel: "Stop the camera",
+    problems: {
+      insecure: "Browsers give the camera only to secure pages. Open Moodline over https, or as localhost on the machine that it runs on.",
+      refused: "This page may not use the camera. Allow it in the browser's settings for this site (beside the address), and in those of the system.",
+      none: "No camera was found. Connect one, then try again.",
+      busy: "The camera does not start: another program may be using it. Close that, then try again.",
+      lost: "The camera is gone: it was disconnected or switched off. Connect it again, or choose another.",
+      removed: "The camera is off: its feed was removed, or no pictures reached Moodline for a while.",
+    },
+  },
 
   linkLost: "The connection to Moodline is lost. This page tries again by itself; what you see is not live.",
   linkSlow: "Moodline does not answer at the moment. What you see may be old.",
