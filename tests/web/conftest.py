@@ -28,7 +28,7 @@ from web import close_app, create_app
 
 PASSWORD = "pa55 wörd"
 DEMO = PROJECT_DIR / "workers" / "demo" / "demo.mp4"
-_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def own_server(start_server: Callable[..., Server], bus: Bus) -> Server:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    path = next(filter(None, map(shutil.which, _BROWSERS)), None)
+    path = next(filter(None, map(shutil.which, CHROMIUMS)), None)
     if path is None:
         pytest.skip("no Chromium: install it (on Debian: apt-get install chromium)")
     with sync_playwright() as playwright:

@@ -1,6 +1,7 @@
 // The dashboard: keeps the board in step with the list of feeds, and says what is wrong.
 
 import { Board } from "./board.js";
+import { CameraControls } from "./camera/controls.js";
 import { AddDialog, RemoveDialog } from "./dialogs.js";
 import { Link } from "./link.js";
 import { dress, notice } from "./masthead.js";
@@ -19,6 +20,10 @@ const removeDialog = new RemoveDialog({
   address: (feed) => `/api/feeds/${feed.id}`,
   title: text.removeTitle,
   onRemoved: (feed) => drop(feed.id),
+});
+const camera = new CameraControls(link, (feed) => {
+  show(feed);
+  board.get(feed.id).element.scrollIntoView({ block: "nearest" });
 });
 const trouble = { health: "", problems: [] };
 
@@ -59,9 +64,15 @@ function show(feed) {
     link.watch(feed.id); // again, if it was refused while Redis was away
     return;
   }
-  board.add(new Tile(feed, link, (asked) => removeDialog.open(asked)));
+  board.add(new Tile(feed, link, remove));
   link.watch(feed.id);
   settle();
+}
+
+// A camera of this page needs no question: its feed goes with it.
+function remove(feed) {
+  if (camera.feed === feed.id) camera.stop();
+  else removeDialog.open(feed);
 }
 
 function drop(id) {

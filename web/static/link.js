@@ -56,6 +56,20 @@ export class Link extends EventTarget {
     return Date.now() / 1000 + (this.#offsets[0]?.offset ?? 0);
   }
 
+  // Which connection this is: another one after each loss, none while it is lost.
+  get session() {
+    return this.#socket.id;
+  }
+
+  // The answer to a question; null where none comes in time, or there is no connection.
+  ask(event, ...args) {
+    if (!this.#socket.connected) return Promise.resolve(null);
+    return new Promise((resolve) => {
+      const asked = this.#socket.timeout(ANSWER_WITHIN_MS);
+      asked.emit(event, ...args, (late, answer) => resolve(late ? null : answer));
+    });
+  }
+
   watch(feed) {
     if (this.#watched.has(feed)) return;
     this.#watched.add(feed);
