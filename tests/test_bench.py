@@ -1,0 +1,178 @@
+"""Every benchmark once in its smallest form: what it gives, never how fast."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from shared.config import PROJECT_DIR
+
+HAS_TENSORFLOW = importlib.util.find_spec("tensorflow") is not None
+
+
+def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "moodline", "bench", *words],
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+def bench(*words: str) -> dict[str, Any]:
+    done = run(*words, "--json")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert isinstance(figures, dict)
+    return figures
+
+
+@pytest.mark.slow
+def test_classifier_gives_a_rate_for_each_backend_batch_and_number_of_threads() -> None:
+    figures = bench("classifier", "--threads", "2", "--seconds", "0.05")
+
+    backends = {"litert-int8", "litert"}
+    backends |= {"keras", "keras-predict"} if HAS_TENSORFLOW else set()
+    rows = figures["rows"]
+    assert {(row["backend"], row["threads"], row["batch"]) for row in rows} == {
+        (backend, 2, batch) for backend in backends for batch in (1, 8, 32)
+    }
+    assert len(rows) == len(backends) * 3
+    assert all(row["faces_per_s"] > 0 for row in rows)
+    assert set(figures["skipped"]) == {"keras", "keras-predict"} - backends
+
+
+def test_classifier_says_what_to_do_where_there_is_no_model(tmp_path: Path) -> None:
+    done = run("classifier", MOODLINE_MODEL=str(tmp_path / "none"))
+
+    assert done.returncode == 1
+    assert "there is no model folder" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_pipeline_is_measured_against_the_bare_loop_by_stages() -> None:
+    figures = bench("pipeline", "--seconds", "0.5")
+
+    assert figures["frames"] >= 64
+    assert figures["size"] == "640x480"
+    assert figures["ratio"] > 0
+    assert figures["ratio"] == pytest.approx(figures["fps"] / figures["bare_fps"], rel=0.5)
+    assert set(figures["stages_ms"]) == {"decode", "detect", "classify", "rest"}
+    assert set(figures["bare_stages_ms"]) == {"decode", "detect", "classify"}
+    # The stages are all of the time, and faces were there to be classified.
+    assert all(spent > 0 for spent in figures["bare_stages_ms"].values())
+    assert all(spent > 0 for stage, spent in figures["stages_ms"].items() if stage != "rest")
+    assert sum(figures["stages_ms"].values()) == pytest.approx(1000 / figures["fps"], rel=0.5)
+
+
+def test_video_is_measured_by_number_of_workers_and_the_last_stands_at_the_top() -> None:
+    figures = bench("video", "--workers", "1,2", "--seconds", "2")
+
+    assert [row["workers"] for row in figures["rows"]] == [1, 2]
+    for row in figures["rows"]:
+        assert row["frames"] == 30
+        assert row["fps"] > 0
+        assert row["bare_fps"] > 0
+        assert row["ratio"] == pytest.approx(row["fps"] / row["bare_fps"], rel=0.02, abs=0.01)
+    assert figures["rows"][-1].items() <= figures.items()
+
+
+def test_video_says_what_is_wrong_with_a_file_that_is_none(tmp_path: Path) -> None:
+    text = tmp_path / "text.mp4"
+    text.write_text("no video")
+
+    done = run("video", str(text))
+
+    assert done.returncode == 1
+    assert str(text) in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_scale_counts_what_simulated_workers_publish() -> None:
+    figures = bench(
+        *("scale", "--workers", "2", "--feeds", "4", "--fps", "10"),
+        *("--cost-ms", "5", "--seconds", "2"),
+    )
+
+    assert (figures["workers"], figures["feeds"]) == (2, 4)
+    assert figures["ideal_frames_per_s"] == 40.0  # what the cameras give, not what could be slept
+    assert 0 < figures["ratio"] < 1.5
+    assert figures["ratio"] == pytest.approx(figures["frames_per_s"] / 40, abs=0.01)
+    assert 0 < figures["fairness"] <= 1
+    assert set(figures["busy_cores"]) == {"redis", "workers", "cameras"}
+
+
+def test_scale_is_bound_by_what_workers_can_sleep_and_counts_what_they_drop() -> None:
+    figures = bench(
+        *("scale", "--workers", "1", "--feeds", "4", "--fps", "30"),
+        *("--cost-ms", "50", "--seconds", "2"),
+    )
+
+    assert figures["ideal_frames_per_s"] == 20.0
+    assert figures["frames_per_s"] < 40
+    assert figures["dropped"] > 0
+
+
+def test_simulated_workers_load_neither_models_nor_numpy() -> None:
+    code = "import sys, bench.simulated; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT_DIR
+    ).stdout.split()
+
+    assert not {"numpy", "cv2", "ai_edge_litert", "av", "tensorflow"} & set(loaded)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda n: n.name)
+def test_scale_leaves_no_process_behind_however_it_ends(number: signal.Signals) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "moodline", "bench", "scale", "--workers", "3", "--seconds", "60"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as command:
+        deadline = time.monotonic() + 30
+        # Redis, the workers with their parent, and the cameras with theirs.
+        while len(started := psutil.Process(command.pid).children(recursive=True)) < 7:
+            assert time.monotonic() < deadline, started
+            time.sleep(0.1)
+        command.send_signal(number)
+        command.wait(10)
+        _, alive = psutil.wait_procs(started, timeout=10)
+
+    assert alive == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("scale", "--workers", "65"),
+        ("scale", "--workers", "1,x"),
+        ("scale", "--feeds", "501"),
+        ("pipeline", "--clip", "nowhere.mp4"),
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_be_measured_is_misuse(words: tuple[str, ...]) -> None:
+    done = run(*words)
+
+    assert done.returncode == 2
+    assert "Usage:" in done.stderr
+
+
+def test_without_json_it_is_a_table_for_people() -> None:
+    done = run("video", "--seconds", "1")
+
+    assert done.returncode == 0, done.stderr
+    assert "bare fps" in done.stdout
+    assert "{" not in done.stdout
