@@ -157,6 +157,25 @@ def test_a_preview_that_is_cancelled_sends_nothing_and_gives_the_device_back(
     assert bus.feeds() == []
 
 
+def test_a_start_that_is_given_up_at_once_leaves_nothing_on(
+    server: Server, bus: Bus, open_page: Callable[..., Page]
+) -> None:
+    bus.restore_feeds([])
+    page = open_page(server.url)
+    page.evaluate(_TRACKS)
+    open_dialog(page)
+    page.evaluate(
+        """() => {
+          document.querySelector("#camera-dialog [type=submit]").click();
+          document.getElementById("camera-dialog").close();
+        }"""
+    )
+    page.wait_for_timeout(1000)
+    expect(page.locator("#camera-light")).to_be_hidden()
+    assert live_tracks(page) == 0
+    wait_until(lambda: not bus.feeds())
+
+
 def test_removing_its_tile_or_leaving_the_page_ends_the_camera(
     server: Server, bus: Bus, open_page: Callable[..., Page]
 ) -> None:

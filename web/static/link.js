@@ -7,6 +7,7 @@ import { io } from "./vendor/socket.io.esm.min.js";
 
 const CLOCK_EVERY_MS = 1000;
 const ANSWER_WITHIN_MS = 2000;
+const ASKED_WITHIN_MS = 8000; // a picture may be long on its way
 
 export class Link extends EventTarget {
   #socket;
@@ -65,7 +66,7 @@ export class Link extends EventTarget {
   ask(event, ...args) {
     if (!this.#socket.connected) return Promise.resolve(null);
     return new Promise((resolve) => {
-      const asked = this.#socket.timeout(ANSWER_WITHIN_MS);
+      const asked = this.#socket.timeout(ASKED_WITHIN_MS);
       asked.emit(event, ...args, (late, answer) => resolve(late ? null : answer));
     });
   }

@@ -56,8 +56,14 @@ export class Camera {
     this.#name = name;
     const answer = await this.#enter();
     if (!answer?.ok) return answer;
-    this.#stream = stream;
     const [track] = stream.getVideoTracks();
+    if (track.readyState !== "live") {
+      // Unplugged or given back while the answer was on its way.
+      this.#entered = null;
+      this.#link.ask("camera_stop", {});
+      return { ok: false, error: "" };
+    }
+    this.#stream = stream;
     track.addEventListener("ended", () => {
       if (this.#stream === stream) this.stop("lost");
     });

@@ -127,6 +127,10 @@ export class CameraControls {
       this.#error.textContent = answer?.error ?? text.requestFailed;
       return;
     }
+    if (!this.#dialog.open) {
+      this.stop(); // given up meanwhile
+      return;
+    }
     this.#stream = null; // the camera's now
     this.#dialog.close();
     this.#light.querySelector("button").focus();
