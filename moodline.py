@@ -508,9 +508,9 @@ def analyze(
         raise click.UsageError(f"{error}: give a number.") from error
     outputs = [path for path in (json_path, csv_path, mp4_path, pdf_path) if path is not None]
     places = [path.resolve() for path in (video, *outputs)]
-    for path, place in zip(outputs, places[1:], strict=True):
-        if places.count(place) > 1 and (path.is_file() or not path.exists()):
-            raise click.UsageError(f"{path} would be written over: give each file its own name.")
+    for output, place in zip(outputs, places[1:], strict=True):
+        if places.count(place) > 1 and (output.is_file() or not output.exists()):
+            raise click.UsageError(f"{output} would be written over: give each file its own name.")
     analysis.require_writable(outputs)
     # Ended from outside as by Ctrl-C: all that was begun is put away.
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -798,10 +798,12 @@ def _print_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     """Print figures of several runs of one kind: those of the last also stand at the top."""
     if as_json:
         click.echo(json.dumps({**rows[-1], **({"rows": rows} if len(rows) > 1 else {})}))
-    elif len(rows) == 1:
-        _print_figures(rows[0], as_json=False)
-    else:
-        _print_figures({"rows": rows}, as_json=False)
+        return
+    # What all rows have in common needs no column.
+    same = {name for name in rows[0] if all(row[name] == rows[0][name] for row in rows)}
+    figures: dict[str, Any] = {name: rows[0][name] for name in rows[0] if name in same}
+    figures["rows"] = [{name: row[name] for name in row if name not in same} for row in rows]
+    _print_figures(figures, as_json=False)
 
 
 def _print_figures(figures: Mapping[str, Any], *, as_json: bool) -> None:
@@ -816,18 +818,19 @@ def _print_figures(figures: Mapping[str, Any], *, as_json: bool) -> None:
         for name, value in single.items():
             table.add_row(name.replace("_", " "), Text(_shown(value)))
         console.print(table)
-    if rows := figures.get("rows"):
-        table = Table(box=None, pad_edge=False)
+    rows = figures.get("rows", [])
+    if rows and rows[0]:
+        table = Table(box=None, pad_edge=False, collapse_padding=True)
         for name in rows[0]:
             table.add_column(name.replace("_", " "), justify="right", overflow="fold")
         for row in rows:
-            table.add_row(*(Text(_shown(value)) for value in row.values()))
+            table.add_row(*(Text(_shown(value, between="\n")) for value in row.values()))
         console.print(table)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, between: str = ", ") -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_shown(each)}" for name, each in value.items()) or "none"
+        return between.join(f"{name} {_shown(each)}" for name, each in value.items()) or "none"
     return str(value)
 
 

@@ -5,9 +5,10 @@ drain with its claims and publishing; the analysis of a frame is a sleep, and pi
 What is left out: pictures' bytes, viewers, and the processor time that real analysis would take.
 
 `ideal_frames_per_s` is what sleeping alone allows, or what the cameras are asked for where that is
-less; `captured_frames_per_s` is what they gave. `fairness` is the slowest feed's rate by the mean.
-`busy_cores` says where the processor time went, and `machine_busy` how much of the cores this
-process may use was taken, by whomever.
+less; `captured_per_s` is what they gave. `fairness` is the slowest feed's rate by the mean.
+`busy_cores` says where the processor time went; `machine` in it is the whole machine's, whoever
+used it. Frames are counted when they are published, up to 16 of a worker at once: give a single
+worker 20 seconds and more.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def measure(
         started = time.monotonic()
         psutil.cpu_percent()
         fleet.wait(seconds)
-        machine_busy = psutil.cpu_percent() / 100
+        machine = psutil.cpu_percent() / 100 * (os.cpu_count() or 1)
         after, cpu_after = fleet.bus.statuses(feed_ids), fleet.cpu_seconds()
         elapsed_s = time.monotonic() - started
     analysed = [after[feed].analysed - before[feed].analysed for feed in feed_ids]
@@ -70,7 +71,7 @@ def measure(
         "fps": fps,
         "cost_ms": cost_ms,
         "seconds": round(elapsed_s, 1),
-        "captured_frames_per_s": round(captured / elapsed_s, 1),
+        "captured_per_s": round(captured / elapsed_s, 1),
         "frames_per_s": round(frames_per_s, 1),
         "ideal_frames_per_s": round(ideal, 1),
         "ratio": round(frames_per_s / ideal, 3),
@@ -82,8 +83,8 @@ def measure(
         "busy_cores": {
             role: round((spent - cpu_before[role]) / elapsed_s, 2)
             for role, spent in cpu_after.items()
-        },
-        "machine_busy": round(machine_busy, 2),
+        }
+        | {"machine": round(machine, 2)},
         "cores": cores(),
     }
 

@@ -111,7 +111,7 @@ def test_scale_counts_what_simulated_workers_publish() -> None:
     assert 0 < figures["ratio"] < 1.5
     assert figures["ratio"] == pytest.approx(figures["frames_per_s"] / 40, abs=0.01)
     assert 0 < figures["fairness"] <= 1
-    assert set(figures["busy_cores"]) == {"redis", "workers", "cameras"}
+    assert set(figures["busy_cores"]) == {"redis", "workers", "cameras", "machine"}
 
 
 def test_scale_is_bound_by_what_workers_can_sleep_and_counts_what_they_drop() -> None:
@@ -135,11 +135,14 @@ def test_simulated_workers_load_neither_models_nor_numpy() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda n: n.name)
-def test_scale_leaves_no_process_behind_however_it_ends(number: signal.Signals) -> None:
+def test_scale_leaves_no_process_behind_however_it_ends(
+    number: signal.Signals, tmp_path: Path
+) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "moodline", "bench", "scale", "--workers", "3", "--seconds", "60"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        env={**os.environ, "TMPDIR": str(tmp_path)},  # who is killed cannot put its folder away
     ) as command:
         deadline = time.monotonic() + 30
         # Redis, the workers with their parent, and the cameras with theirs.
