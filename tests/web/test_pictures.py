@@ -102,6 +102,6 @@ def test_asking_only_for_the_head_leaves_no_reader(client: FlaskClient, bus: Bus
     Studio(bus, [builders.feed()])
     with client.head("/api/feeds/cam/stream.mjpg") as answer:
         assert answer.status_code == 200
-    live, follower, *_ = client.application.extensions["moodline"]
+    live, _, follower, *_ = client.application.extensions["moodline"]
     assert live.clients == 0
     assert follower.viewers() == {}

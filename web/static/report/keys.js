@@ -11,13 +11,16 @@ function giveBackFocus() {
   document.addEventListener("click", (event) => {
     const control = event.target.closest?.(CLICKED);
     if (event.detail === 0 || !control || control.closest("dialog")) return;
-    setTimeout(() => {
-      const { activeElement } = document;
-      if (activeElement?.matches(CLICKED) && !activeElement.closest("dialog, .menu")) {
-        activeElement.blur();
-      }
-    });
+    releaseFocus();
+    setTimeout(releaseFocus); // a label gives its control the focus only after the click
   });
+}
+
+function releaseFocus() {
+  const { activeElement } = document;
+  if (activeElement?.matches(CLICKED) && !activeElement.closest("dialog, .menu")) {
+    activeElement.blur();
+  }
 }
 
 // `actions` maps names as of KeyboardEvent.key, "Shift+" before them where held, to what is done.
