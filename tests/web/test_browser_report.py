@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from shared.bus import Bus
 from shared.video import ExportKind, Video, VideoOptions, VideoStatus
 from tests.web.archive import FPS, HEIGHT, WIDTH, Archive, clip, nobody, square_at, three_people
 from tests.web.conftest import Server, start, stop, wait_until
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome")
 FRAMES = 120
 # Where the light square of the shown picture is, and where the box is that was drawn over it: left,
 # top, right and bottom in pixels of the video.
@@ -50,19 +48,6 @@ canvas => new Set(
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = next(filter(None, map(shutil.which, _NAMES)), None)
-    if path is None:
-        pytest.skip("no Chromium: install it (on Debian: apt-get install chromium)")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=path, args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
 def three() -> bytes:
     return clip(FRAMES, (1, 2, 3))
 
@@ -90,12 +75,6 @@ def archive(bus: Bus, redis_url: str, data_dir: Path) -> Iterator[Archive]:
     archive = Archive(redis_url, data_dir)
     yield archive
     archive.videos.close()
-
-
-@pytest.fixture
-def complaints() -> list[str]:
-    """What the browser said against the page, its policy included."""
-    return []
 
 
 class Reader:
