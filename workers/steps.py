@@ -46,7 +46,7 @@ class _Stopped(Exception):
 
 
 class Steps:
-    """Does steps with the models of this process. `name` is unique among all workers."""
+    """Does steps with the models of this process."""
 
     def __init__(
         self,
