@@ -84,9 +84,12 @@ def start(redis_url: str, data_dir: Path, port: int = 0, **environment: str) -> 
     return server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A web server for all tests that leave it running."""
+    """A web server for all tests here that leave it running.
+
+    It ends with them: others share its Redis, and it clears up browsers' feeds that nobody owns.
+    """
     server = start(redis_url, tmp_path_factory.mktemp("web"))
     yield server
     stop(server.process)
