@@ -18,6 +18,8 @@ VENV := .venv
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 VENDOR := web/static/vendor
 TESTS ?= tests
+# Test files run side by side, with a core left for the servers and browsers they start.
+PROCESSES ?= $(shell cores=$$(nproc); echo $$((cores > 2 ? cores - 1 : cores)))
 ARGS ?=
 
 up: run-environment
@@ -28,7 +30,7 @@ setup: $(VENV)/.dev $(VENDOR)/.done
 run-environment: $(VENV)/.run $(VENDOR)/.done
 
 test: setup test-packages lint
-	$(VENV)/bin/python -m pytest $(TESTS)
+	$(VENV)/bin/python -m pytest --numprocesses $(PROCESSES) --dist loadfile $(TESTS)
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
