@@ -20,6 +20,7 @@ from web import (
     feeds,
     form,
     health,
+    language,
     pages,
     people,
     pictures,
@@ -68,6 +69,7 @@ def create_app(settings: Settings, bus: Bus) -> Flask:
     intake = Intake(kept)
     problem.register(app)
     for blueprint in (
+        language.blueprint(),
         pages.blueprint(sessions),
         session.blueprint(sessions),
         health.blueprint(bus, live),

@@ -5,8 +5,8 @@
 - What changes something, and every Socket.IO connection, passes when it comes from no page (a
   program sends no Origin) or from a page of this very origin. Other pages may link here and
   nothing else: neither read nor embed.
-- Where a password is set, every route but ``/healthz``, the login and its assets wants a session
-  cookie or ``Authorization: Bearer``.
+- Where a password is set, every route but ``/healthz``, the login, its language and its assets
+  wants a session cookie or ``Authorization: Bearer``.
 - Answers carry a Content-Security-Policy that allows this origin's own files and no inline script.
 
 Only the Host header says what this server is called: X-Forwarded-Host is anybody's claim. Behind a
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-_OPEN_PATHS = ("/healthz", "/login")
+_OPEN_PATHS = ("/healthz", "/login", "/language")
 _OPEN_FOLDER = "/assets/"
 _SOCKET_PATH = "/socket.io/"
 _PAGES = ("/", "/videos")

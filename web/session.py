@@ -27,6 +27,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from shared.config import Settings
 from shared.errors import ConfigError
+from web.language import words
 
 COOKIE = "moodline_session"
 _SESSION_S = 30 * 24 * 3600
@@ -117,14 +118,13 @@ def blueprint(sessions: Sessions) -> Blueprint:
         wait_s = sessions.guesses.wait_s(address)
         if wait_s > 0:
             answer = _refused(
-                f"Too many wrong passwords. Try again in {wait_s:.0f} s.",
-                HTTPStatus.TOO_MANY_REQUESTS,
+                words()["wait"].format(f"{wait_s:.0f}"), HTTPStatus.TOO_MANY_REQUESTS
             )
             answer.headers["Retry-After"] = f"{wait_s:.0f}"
             return answer
         if not sessions.is_password(request.form.get("password", "")):
             sessions.guesses.wrong(address)
-            return _refused("This is not the password.", HTTPStatus.UNAUTHORIZED)
+            return _refused(words()["wrong_password"], HTTPStatus.UNAUTHORIZED)
         sessions.guesses.right(address)
         entered = redirect(_wanted_page(), HTTPStatus.SEE_OTHER)
         entered.set_cookie(

@@ -101,12 +101,12 @@ def test_what_the_model_is_unsure_of_is_called_that_and_hatched(
         picture = page.locator("canvas[role=img]")
         if unsure:
             expect(word).to_have_text("Unsure")
-            expect(share).to_have_text(re.compile(r"^[A-Z][a-z]+\? [34]\d %$"))
+            expect(share).to_have_text(re.compile(r"^[A-Z][a-z]+\? [34]\d%$"))
             expect(picture).to_have_attribute("aria-label", re.compile("unsure, perhaps [A-Z]"))
             expect(page.locator(".bars .top")).to_have_count(0)
         else:
             expect(word).not_to_have_text("Unsure")
-            expect(share).to_have_text(re.compile(r"^[34]\d %$"))
+            expect(share).to_have_text(re.compile(r"^[34]\d%$"))
         page.wait_for_timeout(2000)
         hatched = page.evaluate(_HATCHED)
         assert (hatched > 0.05) == unsure, hatched

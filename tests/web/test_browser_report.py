@@ -375,7 +375,7 @@ def test_an_analysis_is_followed_cancelled_and_begun_again(
     expect(page.get_by_role("heading", name="Waiting its turn")).to_be_visible()
     archive.work_on(video, 48)
     expect(page.get_by_role("heading", name="Being analysed")).to_be_visible()
-    expect(page.locator(".state-figures")).to_contain_text(f"40 % · 48 of {FRAMES} frames")
+    expect(page.locator(".state-figures")).to_contain_text(f"40% · 48 of {FRAMES} frames")
     page.get_by_role("button", name="Cancel the analysis").click()
     expect(page.get_by_role("heading", name="Analysis cancelled")).to_be_visible()
     assert archive.videos.one(video.id).status is VideoStatus.CANCELLED
@@ -424,7 +424,7 @@ def test_files_are_taken_away_and_made_when_asked_for(
     row = page.get_by_role("button", name="Annotated video, faces blurred")
     with page.expect_download() as film:
         row.click()
-        expect(row).to_contain_text("being made: 0 %")
+        expect(row).to_contain_text("being made: 0%")
         archive.export(video, ExportKind.ANNOTATED_BLURRED, b"a film")
     assert film.value.suggested_filename == "Interview 3-annotated-blurred.mp4"
     assert Path(film.value.path()).read_bytes() == b"a film"
@@ -437,7 +437,7 @@ def test_a_file_that_no_browser_plays_is_shown_as_a_copy(
 ) -> None:
     video = archive.analysed(clip(FRAMES, container="mov"), three_people, "old.mov")
     page = reader.open(video)
-    expect(page.locator(".veil")).to_contain_text("Moodline makes a copy that it can play. 0 %")
+    expect(page.locator(".veil")).to_contain_text("Moodline makes a copy that it can play. 0%")
     archive.export(video, ExportKind.PREVIEW, one)
     wait_for_frame(page, 0)
     expect(page.locator(".veil")).to_be_hidden()

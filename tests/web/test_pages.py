@@ -70,14 +70,6 @@ def test_every_module_that_is_imported_exists() -> None:
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_every_text_that_a_page_names_exists(client: FlaskClient, path: str) -> None:
-    texts = (STATIC / "texts.js").read_text()
-    for name in re.findall(r'data-(?:text|label)="([^"]+)"', client.get(path).text):
-        depth = 2 * (1 + name.count("."))
-        assert re.search(rf"^ {{{depth}}}{name.split('.')[-1]}:", texts, re.MULTILINE), name
-
-
-@pytest.mark.parametrize("path", PAGES)
 def test_every_page_leads_to_the_others(client: FlaskClient, path: str) -> None:
     text = client.get(path).text
     for other in ("/", "/videos"):

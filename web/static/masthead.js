@@ -13,6 +13,9 @@ export function dress() {
     button.title = text.theme[theme()];
     button.setAttribute("aria-label", button.title);
   };
+  document.querySelector(".language-switch").addEventListener("submit", ({ target }) => {
+    target.elements.to.value = location.pathname + location.search + location.hash;
+  });
   describe();
   button.addEventListener("click", () => {
     nextTheme();

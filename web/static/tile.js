@@ -4,7 +4,7 @@ import { Faces } from "./faces.js";
 import { History } from "./history.js";
 import { wordFor } from "./palette.js";
 import { Stage } from "./stage.js";
-import { fill, percent, text } from "./texts.js";
+import { fill, number, percent, text } from "./texts.js";
 
 const DESCRIBE_EVERY_MS = 3000; // how often a screen reader could hear something new
 const PAINTS_KEPT_S = 3;
@@ -80,8 +80,8 @@ export class Tile {
     this.parts.faces.setAttribute("aria-label", text.facesOf(feed.name));
     remove.setAttribute("aria-label", text.remove(feed.name));
     remove.title = text.remove(feed.name);
-    setText(analysed.lastElementChild, text.perSecond(feed.fps_analysed.toFixed(0)));
-    analysed.title = text.analysedTitle(feed.fps_in.toFixed(0));
+    setText(analysed.lastElementChild, text.perSecond(number(feed.fps_analysed)));
+    analysed.title = text.analysedTitle(number(feed.fps_in));
     setText(dropped.lastElementChild, compact(feed.dropped));
     dropped.title = text.droppedTitle(feed.drops);
     dropped.classList.toggle("quiet", feed.dropped === 0);

@@ -2,7 +2,7 @@
 // and their timelines, held together.
 
 import { dress, notice } from "../masthead.js";
-import { percent, text } from "../texts.js";
+import { number, percent, text } from "../texts.js";
 import { ask, made, pause } from "./api.js";
 import { Boxes } from "./boxes.js";
 import { Downloads } from "./downloads.js";
@@ -195,9 +195,9 @@ function facts() {
   const said = [
     duration_s && clock(duration_s),
     text.report.size(width, height),
-    fps && text.report.fps(Number(fps.toFixed(2))),
-    sampled_fps && text.report.sampled(sampled_fps),
-    text.report.frames(frames_analysed, frames_total ?? frames_analysed),
+    fps && text.report.fps(number(fps, fps.toFixed(2).endsWith(".00") ? 0 : 2)),
+    sampled_fps && text.report.sampled(number(sampled_fps, Number.isInteger(sampled_fps) ? 0 : 1)),
+    text.report.frames(number(frames_analysed), number(frames_total ?? frames_analysed)),
     (start_s || end_s) && text.report.part(clock(start_s ?? 0), clock(end_s ?? recording.duration)),
   ];
   find(".facts-line").textContent = said.filter(Boolean).join(" · ");
@@ -223,7 +223,7 @@ function state() {
   bar.hidden = !working;
   bar.style.setProperty("--done", `${(progress ?? 0) * 100}%`);
   bar.setAttribute("aria-valuenow", Math.round((progress ?? 0) * 100));
-  const counted = done ? text.report.progress(done, total) : "";
+  const counted = done ? text.report.progress(number(done), total && number(total)) : "";
   const ending = total && done >= total ? text.report.finishing : left && text.report.left(span(left));
   find(".state-figures").textContent =
     status === "running" ? [percent(progress ?? 0), counted, ending].filter(Boolean).join(" · ") : "";
@@ -247,7 +247,7 @@ function notes() {
     if (video.status === "failed") list.push(["bad", `${text.report.failedPart} ${video.error}`]);
     if (video.status === "cancelled") list.push(["warn", text.report.cancelled]);
     if (recording.people.length === 0) {
-      list.push(["plain", `${text.report.noFaces}. ${text.report.noFacesText(frames)}`]);
+      list.push(["plain", `${text.report.noFaces}. ${text.report.noFacesText(number(frames))}`]);
     }
     if (early) list.push(["warn", text.report.endedEarly(early)]);
     if (missing) list.push(["warn", text.report.missing(missing)]);

@@ -1,21 +1,16 @@
 // Amounts as people read and write them.
 
+import { locale, number as format } from "../texts.js";
+
 const SIZES = ["B", "kB", "MB", "GB", "TB"];
 const CLOCK = /^(?:(?:(\d+):)?([0-5]?\d):)?(\d+(?:[.,]\d+)?)$/;
 
 // Made once: a formatter costs more to make than all rows of a list to write.
-const numbers = [0, 1].map(
-  (digits) =>
-    new Intl.NumberFormat(undefined, {
-      minimumFractionDigits: digits,
-      maximumFractionDigits: digits,
-    }),
-);
-const timeOfDay = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
-const dateAndTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const timeOfDay = new Intl.DateTimeFormat(locale, { timeStyle: "short" });
+const dateAndTime = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short" });
 
 export function count(number) {
-  return numbers[0].format(number);
+  return format(number);
 }
 
 // Bytes with as many digits as tell two files apart: 9.4 MB, 128 MB.
@@ -25,7 +20,7 @@ export function bytes(number) {
     number /= 1000;
     power += 1;
   }
-  return `${numbers[power && number < 9.95 ? 1 : 0].format(number)} ${SIZES[power]}`;
+  return `${format(number, power && number < 9.95 ? 1 : 0)} ${SIZES[power]}`;
 }
 
 // The seconds that somebody wrote as 90, 1:30, 1:30.5 or 1:01:30; NaN for what is no time.
