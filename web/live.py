@@ -2,9 +2,9 @@
 
 A viewer gets the next frame of a feed only when it has acknowledged the one before; of those that
 came meanwhile the newest waits for it, older ones are counted and forgotten. So a slow viewer sees
-fewer frames, none of them old, and costs the same few bytes as one that never answers. The list of
-feeds goes out the same way, about once a second, to those who asked for it. What a client's own
-camera sends goes on to `web.cameras`.
+fewer frames, none of them old, and costs the same few bytes as one that never answers; how much is
+under way to it at once is `web.pace`'s. The list of feeds goes out the same way, about once a
+second, to those who asked for it. What a client's own camera sends goes on to `web.cameras`.
 
 Events: see docs/API.md. Frames do not pass through Socket.IO's message queue: each web process
 reads Redis itself and talks to its own clients.
@@ -30,6 +30,7 @@ from shared.errors import BusError, MoodlineError
 from web import feeds, readiness
 from web.cameras import Cameras
 from web.follower import Follower, Shot
+from web.pace import Pace
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
@@ -39,7 +40,7 @@ _MAX_TEXT_BYTES = 16 * 1024  # of one event; only a camera's picture, which is n
 
 
 class Slot(Generic[T]):
-    """What one client has of one kind of event: one in flight, the newest waiting.
+    """What one client has of an event that is not a frame: one in flight, the newest waiting.
 
     `send` gets an item and what to call when the client has acknowledged it.
     """
@@ -50,7 +51,6 @@ class Slot(Generic[T]):
         self._in_flight = False
         self._waiting: T | None = None
         self._closed = False
-        self.skipped = 0
 
     def offer(self, item: T) -> None:
         """Send `item` now, or keep it in the place of what waited."""
@@ -58,7 +58,6 @@ class Slot(Generic[T]):
             if self._closed:
                 return
             if self._in_flight:
-                self.skipped += self._waiting is not None
                 self._waiting = item
                 return
             self._in_flight = True
@@ -81,8 +80,9 @@ class Slot(Generic[T]):
 class _Viewer:
     """One client that watches one feed."""
 
-    def __init__(self, send: Callable[[Shot, Callable[..., None]], None]) -> None:
-        self.slot: Slot[Shot] = Slot(send)
+    def __init__(self, pace: Pace, *, adapts: bool) -> None:
+        self._pace = pace
+        self._lane = pace.open(adapts=adapts)
         self._lock = threading.Lock()
         self._order = (0, 0)
 
@@ -92,7 +92,14 @@ class _Viewer:
             if shot.order <= self._order:
                 return
             self._order = shot.order
-        self.slot.offer(shot)
+        self._pace.offer(self._lane, shot)
+
+    def close(self) -> None:
+        self._pace.close(self._lane)
+
+    @property
+    def skipped(self) -> int:
+        return self._lane.skipped
 
 
 class Live:
@@ -107,7 +114,7 @@ class Live:
         self._bus = bus
         self._follower = follower
         self._lock = threading.Lock()
-        self._clients: set[str] = set()
+        self._clients: dict[str, Pace] = {}
         self._viewers: dict[str, dict[str, _Viewer]] = {}  # feed -> client -> viewer
         self._lists: dict[str, Slot[list[dict[str, Any]]]] = {}  # who wants the list of feeds
         self._problems: list[dict[str, str]] = []
@@ -136,7 +143,7 @@ class Live:
     @property
     def frames_skipped(self) -> int:
         with self._lock:
-            now = sum(v.slot.skipped for row in self._viewers.values() for v in row.values())
+            now = sum(v.skipped for row in self._viewers.values() for v in row.values())
         return self._skipped_before + now
 
     def close(self) -> None:
@@ -151,10 +158,13 @@ class Live:
     # What clients say
 
     def _connect(self, _auth: object = None) -> bool:
+        sid = _sid()
         with self._lock:
             if len(self._clients) >= MAX_CLIENTS:
                 return False
-            self._clients.add(_sid())
+            self._clients[sid] = Pace(
+                lambda shot, jpeg, acknowledged: self._send_frame(sid, shot, jpeg, acknowledged)
+            )
             if self._ticking is None:
                 self._ticking = threading.Thread(target=self._run, name="live", daemon=True)
                 self._ticking.start()
@@ -163,7 +173,7 @@ class Live:
     def _disconnect(self, _reason: object = None) -> None:
         sid = _sid()
         with self._lock:
-            self._clients.discard(sid)
+            self._clients.pop(sid, None)
             self._lists.pop(sid, None)
             watched = [feed for feed, row in self._viewers.items() if sid in row]
         for feed in watched:
@@ -175,10 +185,11 @@ class Live:
         if feed is None:
             return {"ok": False, "error": 'Say which feed: {"feed": "its id"}.'}
         self._drop(sid, feed)
-        viewer = _Viewer(lambda shot, acknowledged: self._send_frame(sid, shot, acknowledged))
         with self._lock:
             if sid not in self._clients:
                 return {"ok": False, "error": "This connection has ended."}
+            adapts = isinstance(body, dict) and body.get("adapt") is True
+            viewer = _Viewer(self._clients[sid], adapts=adapts)
             self._viewers.setdefault(feed, {})[sid] = viewer
         try:
             self._follower.add(feed, viewer.take)
@@ -230,10 +241,12 @@ class Live:
 
     # What they get
 
-    def _send_frame(self, sid: str, shot: Shot, acknowledged: Callable[..., None]) -> None:
-        meta = {**shot.meta, "sent_at": time.time()}
+    def _send_frame(
+        self, sid: str, shot: Shot, jpeg: bytes, acknowledged: Callable[..., None]
+    ) -> None:
+        meta = {**shot.meta, "sent_at": time.time(), "reduced": jpeg is not shot.jpeg}
         self.frames_sent += 1
-        self._emit(sid, "frame", (meta, shot.jpeg), acknowledged)
+        self._emit(sid, "frame", (meta, jpeg), acknowledged)
 
     def _emit(
         self, sid: str, event: str, data: Any, acknowledged: Callable[..., None] | None = None
@@ -252,10 +265,10 @@ class Live:
             if not row:
                 self._viewers.pop(feed, None)
             if viewer is not None:
-                self._skipped_before += viewer.slot.skipped
+                self._skipped_before += viewer.skipped
         if viewer is None:
             return False
-        viewer.slot.close()
+        viewer.close()
         self._follower.remove(feed, viewer.take)
         return True
 

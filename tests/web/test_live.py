@@ -322,7 +322,7 @@ def test_a_slot_holds_one_in_flight_and_the_newest() -> None:
     slot = Slot(send)
     for item in range(5):
         slot.offer(item)
-    assert (sent, slot.skipped) == ([0], 3)
+    assert sent == [0]
     acknowledge.pop()("ok")
     assert sent == [0, 4]
     acknowledge.pop()()
