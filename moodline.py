@@ -264,7 +264,8 @@ def _unregister(url: str, feed_ids: Sequence[str]) -> None:
     bus = Bus(url)
     for feed_id in feed_ids:
         with contextlib.suppress(BusError, NotFound):
-            bus.remove_feed(feed_id)
+            if bus.feed(feed_id).transient:  # else somebody has changed it, and it is kept
+                bus.remove_feed(feed_id)
     bus.close()
 
 
@@ -596,7 +597,7 @@ def _print_people(summary: Mapping[str, Any]) -> None:
 
 @main.group()
 def feeds() -> None:
-    """List, add and remove feeds."""
+    """List, add, rename, switch on and off, and remove feeds."""
 
 
 @feeds.command("list")
@@ -651,16 +652,50 @@ def feeds_add(source: str, name: str | None, once: bool) -> None:
     click.echo(feed.id)
 
 
+@feeds.command("rename")
+@click.argument("feed_id")
+@click.argument("name")
+def feeds_rename(feed_id: str, name: str) -> None:
+    """Give a feed another name."""
+    with _bus() as bus, _naming_feeds(bus, feed_id):
+        bus.change_feed(feed_id, lambda feed: feed.changed(name=name.strip()))
+
+
+@feeds.command("enable")
+@click.argument("feed_id")
+def feeds_enable(feed_id: str) -> None:
+    """Capture a feed again."""
+    _switch(feed_id, enabled=True)
+
+
+@feeds.command("disable")
+@click.argument("feed_id")
+def feeds_disable(feed_id: str) -> None:
+    """Stop capturing a feed, and keep it."""
+    _switch(feed_id, enabled=False)
+
+
 @feeds.command("remove")
 @click.argument("feed_id")
 def feeds_remove(feed_id: str) -> None:
     """Remove a feed and all that is kept of it."""
-    with _bus() as bus:
-        try:
-            bus.remove_feed(feed_id)
-        except NotFound:
-            known = ", ".join(feed.id for feed in bus.feeds()) or "none"
-            raise NotFound(f"There is no feed {feed_id!r}; there are: {known}.") from None
+    with _bus() as bus, _naming_feeds(bus, feed_id):
+        bus.remove_feed(feed_id)
+
+
+def _switch(feed_id: str, *, enabled: bool) -> None:
+    with _bus() as bus, _naming_feeds(bus, feed_id):
+        bus.change_feed(feed_id, lambda feed: feed.changed(enabled=enabled))
+
+
+@contextlib.contextmanager
+def _naming_feeds(bus: Bus, feed_id: str) -> Iterator[None]:
+    """Say which feeds there are to who names none of them."""
+    try:
+        yield
+    except NotFound:
+        known = ", ".join(feed.id for feed in bus.feeds()) or "none"
+        raise NotFound(f"There is no feed {feed_id!r}; there are: {known}.") from None
 
 
 @contextlib.contextmanager

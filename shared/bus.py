@@ -22,11 +22,12 @@ import functools
 import json
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import redis
+import redis.client
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
@@ -178,7 +179,8 @@ while i <= #ARGV do
   i = i + 4
   local key = P..'feed:'..feed
   local held = redis.call('GET', key..':lease') == fence
-  taken[#taken + 1] = held and 1 or 0
+  local removed = redis.call('HEXISTS', P..'feeds', feed) == 0
+  taken[#taken + 1] = (held or removed) and 1 or 0
   for _ = 1, count do
     local id, seq, result, points, latency, reason =
       ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5]
@@ -378,9 +380,9 @@ class Bus:
 
     @_verb
     def feeds(self) -> list[Feed]:
-        """All feeds, oldest first."""
+        """All feeds, in the order that people have given them; new ones come last."""
         rows = cast("dict[bytes, bytes]", self._redis.hgetall(self._key("feeds")))
-        return sorted(map(Feed.from_json, rows.values()), key=lambda f: (f.created_at, f.id))
+        return _in_order(map(Feed.from_json, rows.values()))
 
     @_verb
     def feed(self, feed_id: str) -> Feed:
@@ -389,6 +391,48 @@ class Bus:
         if row is None:
             raise _no_feed(feed_id)
         return Feed.from_json(row)
+
+    @_verb
+    def change_feed(self, feed_id: str, change: Callable[[Feed], Feed]) -> Feed:
+        """Replace a feed by what `change` makes of it; returns that.
+
+        Others' changes meanwhile are not lost (`change` is called again), and a feed that was
+        removed stays so: raises NotFound. What `change` raises comes through.
+        """
+        return self._change_feeds(lambda rows: [change(_named(rows, feed_id))])[0]
+
+    @_verb
+    def order_feeds(self, feed_ids: Sequence[str]) -> list[Feed]:
+        """List these feeds first, in this order, and all others behind them; returns all.
+
+        Raises NotFound where one of them is no feed.
+        """
+
+        def place(rows: dict[str, Feed]) -> list[Feed]:
+            others = [feed.id for feed in _in_order(rows.values()) if feed.id not in feed_ids]
+            wanted = [*feed_ids, *others]
+            return [replace(_named(rows, id_), place=float(i)) for i, id_ in enumerate(wanted)]
+
+        return self._change_feeds(place)
+
+    def _change_feeds(self, change: Callable[[dict[str, Feed]], list[Feed]]) -> list[Feed]:
+        key = self._key("feeds")
+
+        def attempt(pipe: redis.client.Pipeline) -> list[Feed]:
+            found = cast("dict[bytes, bytes]", pipe.hgetall(key))
+            rows = {id_.decode(): Feed.from_json(row) for id_, row in found.items()}
+            feeds = change(rows)
+            pipe.multi()
+            for feed in feeds:
+                if feed != rows[feed.id]:
+                    pipe.hset(key, feed.id, feed.to_json())
+            pipe.incr(self._key("feeds", "version"))
+            return feeds
+
+        return cast(
+            "list[Feed]",
+            self._redis.transaction(cast("Any", attempt), key, value_from_callable=True),
+        )
 
     @_verb
     def feeds_version(self) -> int | None:
@@ -544,7 +588,8 @@ class Bus:
         """Write results, the tracker's state and the cursor of several claims, and release them.
 
         `labels` and `unsure_below` are the model's, for whoever reads the timeline.
-        All of one claim or nothing of it: those whose lease ran out come back as LeaseLost.
+        All of one claim or nothing of it: those whose lease ran out come back as LeaseLost. What
+        is left of a feed that was removed meanwhile goes nowhere, and nobody is told.
         """
         args: list[str | int | float] = [
             MAX_RESULTS,
@@ -604,10 +649,12 @@ class Bus:
         return self._with_pictures([(feed_id, *rows[0])])[0] if rows else None
 
     @_verb
-    def results_after(self, cursors: Mapping[str, str], block_s: float) -> list[Analysed]:
+    def results_after(
+        self, cursors: Mapping[str, str], block_s: float, *, pictures: bool = True
+    ) -> list[Analysed]:
         """Results newer than the given id of each feed (``0``: all kept), oldest first a feed.
 
-        Waits `block_s` at most for the first one.
+        Waits `block_s` at most for the first one. Without `pictures` none is fetched.
         """
         streams = {self._feed_key(feed, "results"): id_ for feed, id_ in cursors.items()}
         found = cast(
@@ -617,8 +664,17 @@ class Bus:
         if isinstance(found, dict):
             found = [(key, entries) for key, groups in found.items() for entries in groups]
         feeds = {self._feed_key(feed, "results").encode(): feed for feed in cursors}
-        return self._with_pictures(
-            [(feeds[key], id_, values) for key, entries in found for id_, values in entries]
+        rows = [(feeds[key], id_, values) for key, entries in found for id_, values in entries]
+        if pictures:
+            return self._with_pictures(rows)
+        return [Analysed(id_.decode(), FrameResult.from_json(v[b"r"]), None) for _, id_, v in rows]
+
+    @_verb
+    def picture(self, feed_id: str, result_id: str) -> bytes | None:
+        """The very picture that a result belongs to; None once it has been trimmed."""
+        rows = cast(
+            "list[tuple[bytes, dict[bytes, bytes]]]",
+            self._redis.xrange(self._feed_key(feed_id, "frames"), result_id, result_id),
         )
 
     def _with_pictures(
@@ -646,6 +702,7 @@ class Bus:
             pipe.get(self._feed_key(feed_id, "model"))
             pipe.xrange(self._feed_key(feed_id, "timeline"), min=start)
             model_json, rows = pipe.execute()
+        return rows[0][1][b"jpeg"] if rows else None
         model: dict[str, Any] = {"labels": [], "unsure_below": 0.0}
         model.update(json.loads(model_json) if model_json else {})
         points: list[TimelinePoint] = []
@@ -687,7 +744,7 @@ class Bus:
                 viewers[feed_id] = viewers.get(feed_id, 0) + count
         return {
             feed_id: _status(
-                *rows[3 * i : 3 * i + 3],
+                *rows[5 * i : 5 * i + 5],
                 capturing=bool(capturing),
                 viewers=viewers.get(feed_id, 0),
                 now=now,
@@ -698,9 +755,11 @@ class Bus:
 
 def _no_feed(feed_id: str) -> NotFound:
     return NotFound(f"There is no feed {feed_id[:40]!r}: list them with `moodline feeds list`.")
+                pipe.hget(self._key("feeds"), feed_id)
 
 
 def _result_fields(row: Outcome, labels: Sequence[str]) -> tuple[str, str, str, str]:
+                pipe.lindex(self._feed_key(feed_id, "aside"), 0)
     """Result, timeline points, latency and reason as the publishing script takes them."""
     if row.result is None:
         return "", "", "", row.reason or "unknown"
@@ -722,6 +781,16 @@ def _status(
     capturing: bool,
     viewers: int,
     now: float,
+def _in_order(feeds: Iterable[Feed]) -> list[Feed]:
+    return sorted(feeds, key=lambda feed: (feed.place, feed.created_at, feed.id))
+
+
+def _named(feeds: Mapping[str, Feed], feed_id: str) -> Feed:
+    if feed_id not in feeds:
+        raise _no_feed(feed_id)
+    return feeds[feed_id]
+
+
 ) -> FeedStatus:
     """Read one feed's rows. Rates are counts over a span: cameras send in bursts."""
     drops = {drop: int(counters.get(f"drop:{drop}".encode(), 0)) for drop in Drop}
@@ -731,9 +800,9 @@ def _status(
     span_s = 3.0
     since_ms = (now - span_s) * 1000
     return FeedStatus(
-        state=FeedState(capture[b"state"].decode()) if capture else FeedState.STARTING,
-        error=capture[b"error"].decode() if capture else "" if capturing else _NO_CAPTURE,
-        fps_in=float(capture.get(b"fps_in", 0.0)),
+        state=state,
+        error=error,
+        fps_in=0.0 if state is FeedState.DISABLED else float(capture.get(b"fps_in", 0.0)),
         reconnects=int(capture.get(b"reconnects", 0)),
         captured=int(counters.get(b"captured", 0)),
         analysed=int(counters.get(b"analysed", 0)),
@@ -741,9 +810,11 @@ def _status(
         fps_analysed=sum(float(at) >= since_ms for at, _ in pairs) / span_s,
         latency_p50_ms=_percentile(latencies, 0.50),
         latency_p95_ms=_percentile(latencies, 0.95),
+    feed: bytes | None,
         viewers=viewers,
     )
 
+    aside: bytes | None,
 
 _NO_CAPTURE = "No capture process serves this feed: run `moodline up` or `moodline capture`."
 
@@ -751,3 +822,8 @@ _NO_CAPTURE = "No capture process serves this feed: run `moodline up` or `moodli
 def _percentile(ordered: Sequence[float], share: float) -> float | None:
     """Nearest rank."""
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
+    state = FeedState(capture[b"state"].decode()) if capture else FeedState.STARTING
+    error = capture[b"error"].decode() if capture else "" if capturing else _NO_CAPTURE
+    if feed is not None and not Feed.from_json(feed).enabled:
+        state, error = FeedState.DISABLED, ""  # whatever its capture said last
+        aside=aside.partition(b" ")[2].decode() if aside else "",

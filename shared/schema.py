@@ -13,10 +13,11 @@ import re
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Self
 
+from shared.errors import Conflict
 from shared.records import build, json_object, require
 from shared.source import Source, SourceKind
 
@@ -35,6 +36,7 @@ class FeedState(StrEnum):
     RECONNECTING = "reconnecting"
     ENDED = "ended"
     ERROR = "error"
+    DISABLED = "disabled"  # on purpose, by a person: nothing is captured
 
 
 class Drop(StrEnum):
@@ -52,7 +54,8 @@ class Feed:
 
     `fps` and `width` bound what is captured (frames per second, pixels). A `transient` feed was
     named on a command line and ends with that run, or is a browser's camera and ends with that;
-    all others survive restarts. `loop` starts a file or folder again at its end.
+    all others survive restarts. `loop` starts a file or folder again at its end. What is not
+    `enabled` is kept and not captured. Feeds are listed by rising `place`.
     """
 
     id: str
@@ -63,6 +66,8 @@ class Feed:
     loop: bool = True
     transient: bool = False
     created_at: float = 0.0
+    enabled: bool = True
+    place: float = 0.0
 
     def __post_init__(self) -> None:
         require(bool(_FEED_ID.fullmatch(self.id)), "a feed id of a-z, 0-9 and -", self.id)
@@ -88,8 +93,10 @@ class Feed:
         name: str | None = None,
         loop: bool = True,
         transient: bool = False,
+        enabled: bool = True,
     ) -> Self:
         """A feed with an id of its own, named after its source where no name is given."""
+        now = time.time()
         return cls(
             id=secrets.token_hex(4),
             name=(name or "").strip() or source.default_name[:MAX_NAME_LENGTH],
@@ -98,8 +105,24 @@ class Feed:
             width=width,
             loop=loop,
             transient=transient,
-            created_at=time.time(),
+            created_at=now,
+            enabled=enabled,
+            place=now,  # behind all that are there
         )
+
+    def changed(self, **values: Any) -> Self:
+        """This feed with other values of its fields.
+
+        It is kept from now on, also if it was named on a command line: somebody cares for it. Of
+        a browser's camera all but the name is its page's business: raises Conflict.
+        """
+        browser = self.source.kind is SourceKind.BROWSER
+        if browser and not values.keys() <= {"name"}:
+            raise Conflict(
+                "This is the camera of somebody's browser, and only its name can be changed: "
+                "stop it on the page that it was started on."
+            )
+        return replace(self, **values, transient=browser)
 
     def to_json(self) -> str:
         """The stored form: holds the password of the source, so it never leaves Redis and disk."""
@@ -114,12 +137,15 @@ class Feed:
                 "loop": self.loop,
                 "transient": self.transient,
                 "created_at": self.created_at,
+                "enabled": self.enabled,
+                "place": self.place,
             }
         )
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
         row = json_object(text)
+        row.setdefault("place", row.get("created_at", 0.0))  # of a time when age was the order
         browser = row.pop("kind", None) == SourceKind.BROWSER
         source = Source.browser() if browser else Source.parse(str(row.pop("source", "")))
         row.pop("source", None)
@@ -262,7 +288,10 @@ class CaptureReport:
 
 @dataclass(frozen=True, slots=True)
 class FeedStatus:
-    """All that is known of a running feed; counters run since the feed or Redis started."""
+    """All that is known of a running feed; counters run since the feed or Redis started.
+
+    `aside` is why the last frame that could not be analysed could not ("": there was none).
+    """
 
     state: FeedState
     error: str
@@ -275,6 +304,7 @@ class FeedStatus:
     latency_p50_ms: float | None
     latency_p95_ms: float | None
     viewers: int
+    aside: str = ""
 
     @property
     def dropped(self) -> int:

@@ -225,6 +225,15 @@ def test_feeds_are_listed_added_and_removed_from_the_command_line(running: Runni
         10,
         "the new feed's state",
     )
+    for change in (("rename", "[/Yard]"), ("disable",), ("enable",), ("disable",)):
+        command, *values = change
+        assert moodline("feeds", command, feed_id, *values, **here).returncode == 0
+        unknown = moodline("feeds", command, "nobody", *values, **here)
+        assert (unknown.returncode, feed_id in unknown.stderr) == (1, True)
+    now = json.loads(moodline("feeds", "list", "--json", **here).stdout)[-1]
+    assert (now["name"], now["status"], now["error"]) == ("[/Yard]", "disabled", "")
+    unfit = moodline("feeds", "rename", feed_id, " ", **here)
+    assert (unfit.returncode, "1 to 80" in unfit.stderr) == (1, True)
     assert moodline("feeds", "remove", feed_id, **here).returncode == 0
     again = moodline("feeds", "remove", feed_id, **here)
     assert again.returncode == 1

@@ -1,15 +1,16 @@
-"""The feeds over HTTP: list, add, remove, and the scores of the last minutes.
+"""The feeds over HTTP: list, add, change, order, remove, and the scores of the last minutes.
 
-Sources leave this process masked, whoever asks.
+Sources leave this process masked, whoever asks. Capture follows the registry, so nothing here has
+to be told to anybody, and nothing has to be started anew.
 """
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 from flask import Blueprint, Response, jsonify, request, url_for
 from werkzeug.exceptions import BadRequest
@@ -17,12 +18,19 @@ from werkzeug.exceptions import BadRequest
 from shared.bus import Bus
 from shared.config import Settings
 from shared.errors import InvalidRecord, SourceError
-from shared.schema import MAX_FPS, MAX_NAME_LENGTH, Feed, FeedStatus, TimelinePoint
-from shared.source import Source
+from shared.schema import (
+    MAX_FPS,
+    MAX_NAME_LENGTH,
+    MAX_WIDTH,
+    MIN_WIDTH,
+    Feed,
+    FeedStatus,
+    TimelinePoint,
+)
+from shared.source import Source, SourceKind
 from web.problem import BadField
 
 _MAX_POINTS = 2000  # a track's points in one answer: more than a screen has columns
-_FIELDS = ("source", "name", "fps", "loop")
 
 
 def describe(feed: Feed, status: FeedStatus) -> dict[str, Any]:
@@ -40,18 +48,20 @@ def describe(feed: Feed, status: FeedStatus) -> dict[str, Any]:
         "analysed": status.analysed,
         "dropped": status.dropped,
         "drops": {drop.value: count for drop, count in status.drops.items()},
+        "aside": status.aside or None,
         "reconnects": status.reconnects,
         "latency_ms": {"p50": status.latency_p50_ms, "p95": status.latency_p95_ms},
         "viewers": status.viewers,
         "fps": feed.fps,
         "width": feed.width,
         "loop": feed.loop,
+        "enabled": feed.enabled,
         "created_at": feed.created_at,
     }
 
 
 def list_all(bus: Bus) -> list[dict[str, Any]]:
-    """Every feed, oldest first."""
+    """Every feed, in people's order."""
     feeds = bus.feeds()
     statuses = bus.statuses([feed.id for feed in feeds])
     return [describe(feed, statuses[feed.id]) for feed in feeds]
@@ -61,21 +71,34 @@ def blueprint(settings: Settings, bus: Bus) -> Blueprint:
     """The routes below ``/api/feeds``."""
     bp = Blueprint("feeds", __name__, url_prefix="/api/feeds")
 
+    def described(feed: Feed) -> dict[str, Any]:
+        return describe(feed, bus.statuses([feed.id])[feed.id])
+
     @bp.get("")
     def index() -> Response:
         return jsonify(list_all(bus))
 
     @bp.post("")
     def add() -> tuple[Response, int, dict[str, str]]:
-        feed = _feed_from_request(settings)
+        feed = _new_feed(settings)
         bus.put_feed(feed)
-        answer = describe(feed, bus.statuses([feed.id])[feed.id])
+        answer = described(feed)
         return jsonify(answer), HTTPStatus.CREATED, {"Location": url_for(".one", feed_id=feed.id)}
+
+    @bp.put("/order")
+    def order() -> Response:
+        bus.order_feeds(_order())
+        return jsonify(list_all(bus))
 
     @bp.get("/<feed_id>")
     def one(feed_id: str) -> Response:
-        feed = bus.feed(feed_id)
-        return jsonify(describe(feed, bus.statuses([feed_id])[feed_id]))
+        return jsonify(described(bus.feed(feed_id)))
+
+    @bp.patch("/<feed_id>")
+    def change(feed_id: str) -> Response:
+        body = _fields('{"name": "Hall"}')
+        feed = bus.change_feed(feed_id, lambda feed: _changed(feed, body, settings))
+        return jsonify(described(feed))
 
     @bp.delete("/<feed_id>")
     def remove(feed_id: str) -> tuple[str, int]:
@@ -98,49 +121,133 @@ def blueprint(settings: Settings, bus: Bus) -> Blueprint:
     return bp
 
 
-def _feed_from_request(settings: Settings) -> Feed:
-    """The feed that a request's body describes; raises BadField or SourceError."""
-    try:
-        body = request.get_json()
-    except (BadRequest, RecursionError) as error:
-        raise BadField(
-            "source", 'The body is not JSON: send an object such as {"source": "demo"}.'
-        ) from error
+def _fields(example: str) -> dict[str, Any]:
+    """The JSON object of the request, of a feed's fields and no other; raises BadField."""
+    body = _json(f"an object such as {example}", "source")
     if not isinstance(body, dict):
-        raise BadField("source", 'The body is no object: send one such as {"source": "demo"}.')
+        raise BadField("source", f"The body is no object: send one such as {example}.")
     for name in body:
-        if name not in _FIELDS:
-            raise BadField(
-                str(name)[:40], f"{str(name)[:40]!r} is no field: there are {', '.join(_FIELDS)}."
-            )
-    source, name, fps = body.get("source"), body.get("name"), body.get("fps")
-    if isinstance(source, int) and not isinstance(source, bool) and source >= 0:
-        source = str(source)  # a webcam's number, as programs write it
-    if not isinstance(source, str):
+        if name not in _CHECKS:
+            known = ", ".join(_CHECKS)
+            raise BadField(str(name)[:40], f"{str(name)[:40]!r} is no field: there are {known}.")
+    return body
+
+
+def _json(wanted: str, field: str) -> Any:
+    try:
+        return request.get_json()
+    except (BadRequest, RecursionError) as error:
+        raise BadField(field, f"The body is not JSON: send {wanted}.") from error
+
+
+def _source(value: object) -> Source:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        value = str(value)  # a webcam's number, as programs write it
+    if not isinstance(value, str):
         raise BadField(
             "source",
             "'source' is missing or no text: give a webcam number, an rtsp:// or http:// address, "
             "a video file, a folder of images, or 'demo'.",
         )
-    if name is not None and not (
-        isinstance(name, str) and len(name) <= MAX_NAME_LENGTH and name.isprintable()
-    ):
-        raise BadField("name", f"'name' must be text of at most {MAX_NAME_LENGTH} characters.")
-    if fps is None:
-        fps = settings.fps
-    if isinstance(fps, bool) or not isinstance(fps, int | float) or not 0 < fps <= MAX_FPS:
-        raise BadField("fps", f"'fps' must be a number above 0 and up to {MAX_FPS:g}.")
-    loop = body.get("loop", True)
-    if not isinstance(loop, bool):
-        raise BadField("loop", "'loop' must be true or false: whether a file starts again.")
     try:
-        parsed = Source.parse(source)
+        source = Source.parse(value)
     except SourceError as error:
         raise BadField("source", str(error)) from error
+    if source.kind is SourceKind.STREAM and "***" in source.text and source.text == source.masked:
+        raise BadField(
+            "source",
+            f"{source.masked} is an address as it is shown, without its password: "
+            "write user and password in full.",
+        )
+    return source
+
+
+def _name(value: object) -> str:
+    if not (isinstance(value, str) and len(value) <= MAX_NAME_LENGTH and value.isprintable()):
+        raise BadField("name", f"'name' must be text of at most {MAX_NAME_LENGTH} characters.")
+    return value.strip()
+
+
+def _fps(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MAX_FPS:
+        raise BadField("fps", f"'fps' must be a number above 0 and up to {MAX_FPS:g}.")
+    return float(value)
+
+
+def _width(value: object) -> int:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or not MIN_WIDTH <= cast("int", value) <= MAX_WIDTH:
+        raise BadField(
+            "width", f"'width' must be a whole number of pixels, {MIN_WIDTH} to {MAX_WIDTH}."
+        )
+    return cast("int", value)
+
+
+def _loop(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise BadField("loop", "'loop' must be true or false: whether a file starts again.")
+    return value
+
+
+def _enabled(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise BadField("enabled", "'enabled' must be true or false: whether it is captured.")
+    return value
+
+
+_CHECKS: Mapping[str, Callable[[object], Any]] = {
+    "source": _source,
+    "name": _name,
+    "fps": _fps,
+    "width": _width,
+    "loop": _loop,
+    "enabled": _enabled,
+}
+
+
+def _checked(body: Mapping[str, object], settings: Settings) -> dict[str, Any]:
+    """What is given, as a Feed takes it; null is what a feed has that nobody gave anything."""
+    defaults = {"name": "", "fps": settings.fps, "width": settings.width, "loop": True}
+    return {
+        name: check(defaults.get(name) if body[name] is None else body[name])
+        for name, check in _CHECKS.items()
+        if name in body
+    }
+
+
+def _new_feed(settings: Settings) -> Feed:
+    """The feed that a request's body describes; raises BadField."""
+    body = {"source": None, "fps": None, "width": None, **_fields('{"source": "demo"}')}
     try:
-        return Feed.new(parsed, name=name, fps=float(fps), width=settings.width, loop=loop)
+        return Feed.new(**_checked(body, settings))
     except InvalidRecord as error:
         raise BadField("name", f"The feed cannot be made: {error}.") from error
+
+
+def _changed(feed: Feed, body: Mapping[str, object], settings: Settings) -> Feed:
+    """The feed with what a request's body gives; raises BadField or Conflict.
+
+    A source that is given as it was shown stays as it is, password and all.
+    """
+    given = {n: v for n, v in body.items() if (n, v) != ("source", feed.source.masked)}
+    values = _checked(given, settings)
+    if values.get("name") == "":
+        source: Source = values.get("source", feed.source)
+        values["name"] = source.default_name[:MAX_NAME_LENGTH]
+    try:
+        return feed.changed(**values)
+    except InvalidRecord as error:
+        raise BadField("name", f"The feed cannot be changed: {error}.") from error
+
+
+def _order() -> list[str]:
+    """The ids that a request's body lists; raises BadField."""
+    ids = _json("a list of feeds' ids", "order")
+    if not isinstance(ids, list) or not all(isinstance(id_, str) for id_ in ids):
+        raise BadField("order", "The body must be a list of feeds' ids, first to last.")
+    if len(set(ids)) < len(ids):
+        raise BadField("order", "A feed is listed twice: list each once, first to last.")
+    return ids
 
 
 def _seconds(settings: Settings) -> float:

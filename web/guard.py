@@ -67,7 +67,7 @@ class Guard:
     def __init__(self, app: WSGIApplication, settings: Settings, sessions: Sessions) -> None:
         self._app = app
         self._sessions = sessions
-        self._hosts = {_plain(host) for host in (*_LOCAL, settings.host, *settings.allowed_hosts)}
+        self._hosts = {*_LOCAL, _plain(settings.host), *map(_without_port, settings.allowed_hosts)}
         self._any_address = settings.listens_beyond_this_machine
         if self._any_address:
             name = socket.gethostname().lower()
@@ -173,6 +173,12 @@ def _unauthorized(detail: str) -> Response:
 
 def _plain(host: str) -> str:
     return host.strip().lower().removeprefix("[").removesuffix("]").rstrip(".")
+
+
+def _without_port(host: str) -> str:
+    """The name alone of a host that was set, perhaps as it stands in the address bar."""
+    parsed = _parse_host(host)
+    return parsed[0] if parsed else _plain(host)
 
 
 def _parse_host(header: str) -> tuple[str, str] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from shared import video
-from shared.schema import MAX_FPS, MAX_NAME_LENGTH, Drop, FeedState
+from shared.schema import MAX_FPS, MAX_NAME_LENGTH, MAX_WIDTH, MIN_WIDTH, Drop, FeedState
 
 _NUMBER = {"type": "number"}
 _COUNT = {"type": "integer", "minimum": 0}
@@ -81,7 +81,7 @@ def _feeds() -> dict[str, Any]:
     return {
         "/api/feeds": {
             "get": _operation(
-                "All feeds, oldest first, and how each is doing.",
+                "All feeds, in people's order, and how each is doing.",
                 {"200": _json("The feeds.", {"type": "array", "items": feed})},
             ),
             "post": {
@@ -104,10 +104,45 @@ def _feeds() -> dict[str, Any]:
         "/api/feeds/{feed_id}": {
             "parameters": [_feed_id()],
             "get": _operation("One feed.", {"200": _json("The feed.", feed), **unknown}),
+            "patch": {
+                **_operation(
+                    "Change a feed. It takes effect at once; what is not given stays.",
+                    {
+                        "200": _json("The feed.", feed),
+                        "400": _problem("A field does not fit; `field` names it."),
+                        "409": _problem("It is a browser's camera: only its name can be changed."),
+                        "415": _problem("The body is not declared as JSON."),
+                        **unknown,
+                    },
+                ),
+                "requestBody": {
+                    "required": True,
+                    "content": {
+                        "application/json": {"schema": {"$ref": "#/components/schemas/FeedChange"}}
+                    },
+                },
+            },
             "delete": _operation(
                 "Remove a feed and all that is kept of it.",
                 {"204": {"description": "It is gone."}, **unknown},
             ),
+        },
+        "/api/feeds/order": {
+            "put": {
+                **_operation(
+                    "List these feeds first, in this order.",
+                    {
+                        "200": _json("All feeds.", {"type": "array", "items": feed}),
+                        "400": _problem("The body is no list of ids, or names one twice."),
+                        "404": _problem("One of them is no feed; the detail names it."),
+                        "415": _problem("The body is not declared as JSON."),
+                    },
+                ),
+                "requestBody": {
+                    "required": True,
+                    "content": {"application/json": {"schema": {"type": "array", "items": _TEXT}}},
+                },
+            },
         },
         "/api/feeds/{feed_id}/timeline": {
             "parameters": [_feed_id()],
@@ -476,25 +511,12 @@ def _schemas() -> dict[str, Any]:
             "type": "object",
             "required": ["source"],
             "additionalProperties": False,
-            "properties": {
-                "source": {
-                    "type": ["string", "integer"],
-                    "description": "A webcam number, an rtsp:// or http:// address, a video file, "
-                    "a folder of images, or 'demo'.",
-                },
-                "name": {"type": ["string", "null"], "maxLength": MAX_NAME_LENGTH},
-                "fps": {
-                    "type": ["number", "null"],
-                    "exclusiveMinimum": 0,
-                    "maximum": MAX_FPS,
-                    "description": "Frames per second captured at most.",
-                },
-                "loop": {
-                    "type": "boolean",
-                    "default": True,
-                    "description": "Whether a file or folder starts again at its end.",
-                },
-            },
+            "properties": _feed_fields(),
+        },
+        "FeedChange": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": _feed_fields(),
         },
         "Feed": _object(
             {
@@ -510,6 +532,10 @@ def _schemas() -> dict[str, Any]:
                 "analysed": _COUNT,
                 "dropped": _COUNT,
                 "drops": _object({drop.value: _COUNT for drop in Drop}),
+                "aside": {
+                    "type": ["string", "null"],
+                    "description": "Why the last corrupt frame could not be analysed.",
+                },
                 "reconnects": _COUNT,
                 "latency_ms": _object({"p50": _MAYBE_NUMBER, "p95": _MAYBE_NUMBER}),
                 "viewers": _COUNT,
@@ -519,6 +545,7 @@ def _schemas() -> dict[str, Any]:
                     "description": "Whether a file or folder starts again at its end.",
                 },
                 "width": {"type": "integer", "description": "Pixels captured across, at most."},
+                "enabled": {"type": "boolean", "description": "Whether it is captured."},
                 "created_at": {**_NUMBER, "description": "Epoch seconds."},
             }
         ),
@@ -555,6 +582,35 @@ def _schemas() -> dict[str, Any]:
                 "field": {**_TEXT, "description": "The field of the request that was wrong."},
             },
         },
+    }
+
+
+def _feed_fields() -> dict[str, Any]:
+    """What a feed can be given; null: what it has that was given nothing."""
+    return {
+        "source": {
+            "type": ["string", "integer"],
+            "description": "A webcam number, an rtsp:// or http:// address, a video file, "
+            "a folder of images, or 'demo'.",
+        },
+        "name": {"type": ["string", "null"], "maxLength": MAX_NAME_LENGTH},
+        "fps": {
+            "type": ["number", "null"],
+            "exclusiveMinimum": 0,
+            "maximum": MAX_FPS,
+            "description": "Frames per second captured at most.",
+        },
+        "width": {
+            "type": ["integer", "null"],
+            "minimum": MIN_WIDTH,
+            "maximum": MAX_WIDTH,
+            "description": "Pixels captured across, at most.",
+        },
+        "loop": {
+            "type": ["boolean", "null"],
+            "description": "Whether a file or folder starts again at its end.",
+        },
+        "enabled": {"type": "boolean", "description": "Whether it is captured."},
     }
 
 

@@ -316,8 +316,8 @@ class Capture:
             self._save_failed = True
 
     def _share_feeds(self) -> None:
-        """Take and keep the feeds that nobody else serves; give up those that are gone."""
-        wanted = {feed.id: feed for feed in self._feeds}
+        """Take and keep the feeds that nobody else serves; give up those gone or disabled."""
+        wanted = {feed.id: feed for feed in self._feeds if feed.enabled}
         mine = {id_ for id_ in wanted if self._bus.own_feed(id_, self._owner)}
         for feed_id in [id_ for id_ in self._children if id_ not in mine]:
             child = self._children.pop(feed_id)

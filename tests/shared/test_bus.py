@@ -297,7 +297,7 @@ def test_a_removed_feed_leaves_nothing_and_takes_no_frames(cam: Bus) -> None:
     (taken,) = claim(cam)
     cam.report_capture("cam", CaptureReport(FeedState.LIVE))
     cam.remove_feed("cam")
-    assert len(publish(cam, taken)) == 1
+    assert publish(cam, taken) == []  # that its feed was removed is no worker's fault
     assert cam.put_frame(builders.feed("cam"), b"x", time.time()).seq == 0
     assert cam._redis.keys("moodline:feed:cam:*") == []
     with pytest.raises(NotFound, match="moodline feeds list"):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,8 @@ from flask.testing import FlaskClient
 
 from shared.bus import Bus
 from shared.errors import NotFound
+from shared.schema import CaptureReport, Feed, FeedState, Outcome
+from shared.source import Source
 from tests import builders
 from tests.web.conftest import settings
 from tests.web.studio import LABELS, UNSURE_BELOW, Studio
@@ -46,8 +50,148 @@ def test_a_running_feed_tells_how_it_does(client: FlaskClient, bus: Bus) -> None
     assert feed["fps_analysed"] > 0
     assert feed["dropped"] == 0
     assert feed["drops"] == {"overrun": 0, "stale": 0, "corrupt": 0, "too_fast": 0}
+    assert feed["aside"] is None
     assert 0 <= feed["latency_ms"]["p50"] <= feed["latency_ms"]["p95"]
     assert feed["viewers"] == 0
+
+
+def test_a_frame_that_could_not_be_analysed_says_why(client: FlaskClient, bus: Bus) -> None:
+    feed = builders.feed()
+    bus.put_feed(feed)
+    for reason in ("DecodeError: no JPEG", "DecodeError: cut off"):
+        bus.put_frame(feed, b"jpeg", time.time())
+        (claim,) = bus.claim("test", max_feeds=1, max_frames=1, staleness_s=1)
+        outcome = Outcome(claim.frames[0], None, reason)
+        bus.publish([(claim, {}, [outcome])], labels=[], unsure_below=0, timeline_s=10)
+    described = client.get("/api/feeds/cam").json or {}
+    assert described["drops"]["corrupt"] == 2
+    assert described["aside"] == "DecodeError: cut off"
+
+
+# Changes
+
+
+def test_what_a_feed_is_can_be_changed_and_what_is_not_named_stays(
+    client: FlaskClient, bus: Bus
+) -> None:
+    feed = Feed.new(Source.parse(SECRET_SOURCE), fps=15, width=640, transient=True)
+    bus.put_feed(feed)
+    address = f"/api/feeds/{feed.id}"
+    changed = client.patch(address, json={"name": " Hall ", "fps": 5, "width": 320})
+    assert changed.status_code == 200
+    assert (changed.json or {}) == client.get(address).json
+    assert bus.feed(feed.id) == replace(feed, name="Hall", fps=5, width=320, transient=False)
+    masked = (changed.json or {})["source"]
+    for same in ({}, {"source": masked}, {"enabled": False}, {"enabled": True}):
+        answer = client.patch(address, json=same)
+        assert answer.status_code == 200
+        assert "ss/w" not in answer.text
+        assert bus.feed(feed.id).source.text == SECRET_SOURCE
+    client.patch(address, json={"source": "demo", "name": None, "fps": None})
+    now = bus.feed(feed.id)
+    assert (now.source.text, now.name, now.fps, now.width) == ("demo", "Demo", 15, 320)
+
+
+def test_a_disabled_feed_is_listed_as_such_in_its_place(client: FlaskClient, bus: Bus) -> None:
+    for place, feed_id in enumerate("abc"):
+        bus.put_feed(replace(builders.feed(feed_id), place=place))
+    bus.report_capture("b", CaptureReport(FeedState.ERROR, "Plug it in.", fps_in=3))
+    client.patch("/api/feeds/b", json={"enabled": False})
+    rows = client.get("/api/feeds").json or []
+    assert [(row["id"], row["status"]) for row in rows] == [
+        ("a", "starting"),
+        ("b", "disabled"),
+        ("c", "starting"),
+    ]
+    assert (rows[1]["enabled"], rows[1]["error"], rows[1]["fps_in"]) == (False, None, 0)
+    enabled = client.patch("/api/feeds/b", json={"enabled": True}).json or {}
+    assert enabled["status"] != "disabled"
+
+
+def test_feeds_are_listed_in_the_order_they_are_given(client: FlaskClient, bus: Bus) -> None:
+    ids = [(client.post("/api/feeds", json={"source": "demo"}).json or {})["id"] for _ in range(4)]
+
+    def listed() -> list[str]:
+        return [row["id"] for row in client.get("/api/feeds").json or []]
+
+    assert listed() == ids
+    a, b, c, d = ids
+    ordered = client.put("/api/feeds/order", json=[c, a, d, b])
+    assert [row["id"] for row in ordered.json or []] == [c, a, d, b] == listed()
+    client.put("/api/feeds/order", json=[d])  # asked by who knows of one only
+    assert listed() == [d, c, a, b]
+    new = (client.post("/api/feeds", json={"source": "demo"}).json or {})["id"]
+    assert listed() == [d, c, a, b, new]
+    gone = client.put("/api/feeds/order", json=[a, "nobody"])
+    assert (gone.status_code, listed()) == (404, [d, c, a, b, new])
+    for body in ({"a": 1}, [1], [a, a], "a"):
+        refused = client.put("/api/feeds/order", json=body)
+        assert (refused.status_code, (refused.json or {})["field"]) == (400, "order")
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ([], "source"),
+        ({"source": "ftp://host/x"}, "source"),
+        ({"source": "rtsp://***@other/x"}, "source"),  # as it is shown, and not this feed's
+        ({"name": "a" * 81}, "name"),
+        ({"name": "a\nb"}, "name"),
+        ({"fps": 61}, "fps"),
+        ({"width": 63}, "width"),
+        ({"width": 640.5}, "width"),
+        ({"width": True}, "width"),
+        ({"enabled": None}, "enabled"),
+        ({"enabled": 1}, "enabled"),
+        ({"place": 1}, "place"),
+        ({"transient": True}, "transient"),
+    ],
+)
+def test_a_change_that_does_not_fit_is_named_and_changes_nothing(
+    client: FlaskClient, bus: Bus, body: Any, field: str
+) -> None:
+    feed = builders.feed("cam", SECRET_SOURCE)
+    bus.put_feed(feed)
+    answer = client.patch("/api/feeds/cam", json=body)
+    assert (answer.status_code, (answer.json or {})["field"]) == (400, field)
+    assert len((answer.json or {})["detail"]) > 20
+    assert bus.feed("cam") == feed
+
+
+def test_of_a_browsers_camera_only_the_name_can_be_changed(client: FlaskClient, bus: Bus) -> None:
+    bus.put_feed(Feed("mine", "mine", Source.browser(), 15.0, 640, transient=True))
+    assert client.patch("/api/feeds/mine", json={"name": "Phone"}).status_code == 200
+    refused = client.patch("/api/feeds/mine", json={"enabled": False})
+    assert (refused.status_code, bus.feed("mine").enabled) == (409, True)
+    assert "stop it" in (refused.json or {})["detail"]
+
+
+def test_a_feed_that_was_removed_meanwhile_stays_removed(client: FlaskClient, bus: Bus) -> None:
+    assert client.patch("/api/feeds/cam", json={"name": "Hall"}).status_code == 404
+    feed = builders.feed()
+    bus.put_feed(feed)
+
+    def change(feed: Feed) -> Feed:
+        with contextlib.suppress(NotFound):
+            bus.remove_feed(feed.id)
+        return replace(feed, name="Hall")
+
+    with pytest.raises(NotFound):
+        bus.change_feed("cam", change)
+    assert bus.feeds() == []
+
+
+def test_changes_of_two_people_at_once_are_both_kept(bus: Bus) -> None:
+    bus.put_feed(builders.feed())
+    others = iter(range(1, 4))
+
+    def change(feed: Feed) -> Feed:
+        if other := next(others, 0):  # somebody else is faster, three times
+            bus.put_feed(replace(bus.feed("cam"), width=600 + other))
+        return replace(feed, name="Hall")
+
+    bus.change_feed("cam", change)
+    assert bus.feed("cam") == replace(builders.feed(), name="Hall", width=603)
 
 
 def test_passwords_in_sources_are_shown_nowhere(client: FlaskClient) -> None:
@@ -134,6 +278,7 @@ def test_bodies_that_are_no_json_are_refused(client: FlaskClient) -> None:
     [
         ("GET", "/api/feeds/nobody"),
         ("DELETE", "/api/feeds/nobody"),
+        ("GET", "/api/feeds/order"),
         ("GET", "/api/feeds/nobody/timeline"),
         ("GET", "/api/feeds/nobody/snapshot.jpg"),
         ("GET", "/api/feeds/nobody/stream.mjpg"),

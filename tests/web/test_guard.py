@@ -59,6 +59,11 @@ class Door:
         ("localhost, evil.example", {}, 403),
         ("mood.example", {"allowed_hosts": ("mood.example",)}, 200),
         ("other.example", {"allowed_hosts": ("mood.example",)}, 403),
+        ("mood.example", {"allowed_hosts": ("mood.example:8443",)}, 200),
+        ("mood.example:8443", {"allowed_hosts": ("mood.example:8443",)}, 200),
+        ("other.example:8443", {"allowed_hosts": ("mood.example:8443",)}, 403),
+        ("[2001:db8::1]:8443", {"allowed_hosts": ("[2001:db8::1]:8443",)}, 200),
+        ("[2001:db8::1]", {"allowed_hosts": ("2001:db8::1",)}, 200),
         ("moodbox", {"host": "moodbox", "password": PASSWORD}, 401),  # known; then the password
         ("192.168.1.20:8470", {"host": "0.0.0.0", "password": PASSWORD}, 401),
         ("evil.example", {"host": "0.0.0.0", "password": PASSWORD}, 403),
