@@ -367,32 +367,6 @@ class Bus:
             pipe.execute()
 
     @_verb
-    def remove_feed(self, feed_id: str) -> None:
-        """Remove a feed and all that is kept of it; raises NotFound."""
-        with self._redis.pipeline() as pipe:
-            pipe.hdel(self._key("feeds"), feed_id)
-            pipe.incr(self._key("feeds", "version"))
-            pipe.zrem(self._key("ready"), feed_id)
-            pipe.delete(*(self._feed_key(feed_id, what) for what in _FEED_KEYS))
-            removed = pipe.execute()[0]
-        if not removed:
-            raise _no_feed(feed_id)
-
-    @_verb
-    def feeds(self) -> list[Feed]:
-        """All feeds, in the order that people have given them; new ones come last."""
-        rows = cast("dict[bytes, bytes]", self._redis.hgetall(self._key("feeds")))
-        return _in_order(map(Feed.from_json, rows.values()))
-
-    @_verb
-    def feed(self, feed_id: str) -> Feed:
-        """One feed; raises NotFound."""
-        row = cast("bytes | None", self._redis.hget(self._key("feeds"), feed_id))
-        if row is None:
-            raise _no_feed(feed_id)
-        return Feed.from_json(row)
-
-    @_verb
     def change_feed(self, feed_id: str, change: Callable[[Feed], Feed]) -> Feed:
         """Replace a feed by what `change` makes of it; returns that.
 
@@ -433,6 +407,32 @@ class Bus:
             "list[Feed]",
             self._redis.transaction(cast("Any", attempt), key, value_from_callable=True),
         )
+
+    @_verb
+    def remove_feed(self, feed_id: str) -> None:
+        """Remove a feed and all that is kept of it; raises NotFound."""
+        with self._redis.pipeline() as pipe:
+            pipe.hdel(self._key("feeds"), feed_id)
+            pipe.incr(self._key("feeds", "version"))
+            pipe.zrem(self._key("ready"), feed_id)
+            pipe.delete(*(self._feed_key(feed_id, what) for what in _FEED_KEYS))
+            removed = pipe.execute()[0]
+        if not removed:
+            raise _no_feed(feed_id)
+
+    @_verb
+    def feeds(self) -> list[Feed]:
+        """All feeds, in the order that people have given them; new ones come last."""
+        rows = cast("dict[bytes, bytes]", self._redis.hgetall(self._key("feeds")))
+        return _in_order(map(Feed.from_json, rows.values()))
+
+    @_verb
+    def feed(self, feed_id: str) -> Feed:
+        """One feed; raises NotFound."""
+        row = cast("bytes | None", self._redis.hget(self._key("feeds"), feed_id))
+        if row is None:
+            raise _no_feed(feed_id)
+        return Feed.from_json(row)
 
     @_verb
     def feeds_version(self) -> int | None:
@@ -676,6 +676,7 @@ class Bus:
             "list[tuple[bytes, dict[bytes, bytes]]]",
             self._redis.xrange(self._feed_key(feed_id, "frames"), result_id, result_id),
         )
+        return rows[0][1][b"jpeg"] if rows else None
 
     def _with_pictures(
         self, rows: Sequence[tuple[str, bytes, dict[bytes, bytes]]]
@@ -702,7 +703,6 @@ class Bus:
             pipe.get(self._feed_key(feed_id, "model"))
             pipe.xrange(self._feed_key(feed_id, "timeline"), min=start)
             model_json, rows = pipe.execute()
-        return rows[0][1][b"jpeg"] if rows else None
         model: dict[str, Any] = {"labels": [], "unsure_below": 0.0}
         model.update(json.loads(model_json) if model_json else {})
         points: list[TimelinePoint] = []
@@ -729,9 +729,11 @@ class Bus:
             pipe.hgetall(self._key("viewers"))
             pipe.exists(self._key("capturing"))
             for feed_id in feed_ids:
+                pipe.hget(self._key("feeds"), feed_id)
                 pipe.hgetall(self._feed_key(feed_id, "capture"))
                 pipe.hgetall(self._feed_key(feed_id, "counters"))
                 pipe.lrange(self._feed_key(feed_id, "recent"), 0, -1)
+                pipe.lindex(self._feed_key(feed_id, "aside"), 0)
             viewers_rows, capturing, *rows = pipe.execute()
         now = time.time()
         viewers: dict[str, int] = {}
@@ -753,13 +755,21 @@ class Bus:
         }
 
 
+def _in_order(feeds: Iterable[Feed]) -> list[Feed]:
+    return sorted(feeds, key=lambda feed: (feed.place, feed.created_at, feed.id))
+
+
+def _named(feeds: Mapping[str, Feed], feed_id: str) -> Feed:
+    if feed_id not in feeds:
+        raise _no_feed(feed_id)
+    return feeds[feed_id]
+
+
 def _no_feed(feed_id: str) -> NotFound:
     return NotFound(f"There is no feed {feed_id[:40]!r}: list them with `moodline feeds list`.")
-                pipe.hget(self._key("feeds"), feed_id)
 
 
 def _result_fields(row: Outcome, labels: Sequence[str]) -> tuple[str, str, str, str]:
-                pipe.lindex(self._feed_key(feed_id, "aside"), 0)
     """Result, timeline points, latency and reason as the publishing script takes them."""
     if row.result is None:
         return "", "", "", row.reason or "unknown"
@@ -774,23 +784,15 @@ def _result_fields(row: Outcome, labels: Sequence[str]) -> tuple[str, str, str, 
 
 
 def _status(
+    feed: bytes | None,
     capture: dict[bytes, bytes],
     counters: dict[bytes, bytes],
     recent: list[bytes],
+    aside: bytes | None,
     *,
     capturing: bool,
     viewers: int,
     now: float,
-def _in_order(feeds: Iterable[Feed]) -> list[Feed]:
-    return sorted(feeds, key=lambda feed: (feed.place, feed.created_at, feed.id))
-
-
-def _named(feeds: Mapping[str, Feed], feed_id: str) -> Feed:
-    if feed_id not in feeds:
-        raise _no_feed(feed_id)
-    return feeds[feed_id]
-
-
 ) -> FeedStatus:
     """Read one feed's rows. Rates are counts over a span: cameras send in bursts."""
     drops = {drop: int(counters.get(f"drop:{drop}".encode(), 0)) for drop in Drop}
@@ -799,6 +801,10 @@ def _named(feeds: Mapping[str, Feed], feed_id: str) -> Feed:
     latencies = sorted(float(latency) for _, latency in pairs)
     span_s = 3.0
     since_ms = (now - span_s) * 1000
+    state = FeedState(capture[b"state"].decode()) if capture else FeedState.STARTING
+    error = capture[b"error"].decode() if capture else "" if capturing else _NO_CAPTURE
+    if feed is not None and not Feed.from_json(feed).enabled:
+        state, error = FeedState.DISABLED, ""  # whatever its capture said last
     return FeedStatus(
         state=state,
         error=error,
@@ -810,11 +816,10 @@ def _named(feeds: Mapping[str, Feed], feed_id: str) -> Feed:
         fps_analysed=sum(float(at) >= since_ms for at, _ in pairs) / span_s,
         latency_p50_ms=_percentile(latencies, 0.50),
         latency_p95_ms=_percentile(latencies, 0.95),
-    feed: bytes | None,
         viewers=viewers,
+        aside=aside.partition(b" ")[2].decode() if aside else "",
     )
 
-    aside: bytes | None,
 
 _NO_CAPTURE = "No capture process serves this feed: run `moodline up` or `moodline capture`."
 
@@ -822,8 +827,3 @@ _NO_CAPTURE = "No capture process serves this feed: run `moodline up` or `moodli
 def _percentile(ordered: Sequence[float], share: float) -> float | None:
     """Nearest rank."""
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
-    state = FeedState(capture[b"state"].decode()) if capture else FeedState.STARTING
-    error = capture[b"error"].decode() if capture else "" if capturing else _NO_CAPTURE
-    if feed is not None and not Feed.from_json(feed).enabled:
-        state, error = FeedState.DISABLED, ""  # whatever its capture said last
-        aside=aside.partition(b" ")[2].decode() if aside else "",
