@@ -41,6 +41,7 @@ _SWEEP_EVERY_S = 600.0
 _TAKE_OVER_S = 5.0  # how long a newcomer waits for the one before it
 _SPARE_BYTES = 64 * 1024 * 1024  # left free on the disk, so that what else is on it goes on
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+MAX_WAITING = 512  # parts on the disk that something is still to come of
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -96,8 +97,16 @@ class Parts:
             raise _full(self._folder)
 
     def new(self, length: int, name: str, options: VideoOptions) -> Part:
-        """A part of which nothing has arrived yet."""
+        """A part of which nothing has arrived yet; raises Refused (503) where too many wait."""
         self._make_folder()
+        # Each costs next to nothing, but who announces for ever would fill the folder.
+        if self._waiting() >= MAX_WAITING:
+            raise Refused(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                f"{MAX_WAITING} uploads are unfinished already, and more are not kept: finish or "
+                "delete some. Those that nobody continues go after a day.",
+                retry_after_s=60,
+            )
         part = Part(secrets.token_hex(16), length, name, options)
         self.put(part)
         return part
@@ -189,12 +198,27 @@ class Parts:
                     resumable = self._note(part_id).exists()
                     left = EXPIRES_AFTER_S if resumable else _FORM_EXPIRES_AFTER_S
                     newest = max(
-                        each.stat().st_mtime
-                        for each in (path, self._note(part_id), self.path(part_id))
-                        if each.exists()
+                        (
+                            each.stat().st_mtime
+                            for each in (path, self._note(part_id), self.path(part_id))
+                            if each.exists()
+                        ),
+                        default=now,  # another web process was faster
                     )
                     if newest + left < now:
                         path.unlink()
+
+    def _waiting(self) -> int:
+        """How many parts something is still to come of; at most as many as there are notes."""
+        notes = list(self._folder.glob("*.json"))
+        if len(notes) < MAX_WAITING:
+            return len(notes)
+        waiting = 0
+        for note in notes:
+            with contextlib.suppress(NotFound):
+                part = self._note_of(note.stem)
+                waiting += not (part.video or part.refusal)
+        return waiting
 
     def _sweep_now_and_then(self) -> None:
         while True:

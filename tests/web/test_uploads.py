@@ -196,6 +196,19 @@ def test_what_nobody_continues_goes_after_a_day(client: FlaskClient, tmp_path: P
     parts.close()
 
 
+def test_who_only_announces_uploads_does_not_fill_the_disk(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("web.parts.MAX_WAITING", 3)
+    places = [begin(client, 10) for _ in range(3)]
+    announce = {**TUS, "Upload-Length": "10"}
+    refused = client.post("/api/uploads", headers=announce)
+    assert refused.status_code == 503
+    assert "finish or delete" in (refused.json or {})["detail"]
+    assert client.delete(places[0], headers=TUS).status_code == 204
+    assert client.post("/api/uploads", headers=announce).status_code == 201
+
+
 def test_while_redis_is_away_nothing_that_has_arrived_is_lost(tmp_path: Path, bus: Bus) -> None:
     data = DEMO.read_bytes()
     app = create_app(settings(tmp_path), Bus("unix:///nowhere/redis.sock"))
