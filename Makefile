@@ -79,12 +79,16 @@ $(VENDOR)/.done: web/package.json web/package-lock.json
 	@for name in uplot socket.io-client tus-js-client; do cp web/node_modules/$$name/LICENSE $(VENDOR)/$$name.LICENSE; done
 	@touch $@
 
-# What tests want besides Python: a browser, and stream servers to lose and find again.
+# What tests want besides Python: a browser, stream servers to lose and find again, and what other
+# machines run: a Redis with TLS (the bundled one has none), a proxy, and networks of their own.
 RTSP := python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly
 test-packages:
 	@missing=; \
 	command -v chromium >/dev/null || missing="$$missing chromium fonts-dejavu-core"; \
 	command -v ffmpeg >/dev/null || missing="$$missing ffmpeg"; \
+	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
+	command -v nginx >/dev/null || missing="$$missing nginx-light"; \
+	command -v ip >/dev/null || missing="$$missing iproute2"; \
 	/usr/bin/python3 tests/workers/rtsp_server.py --probe >/dev/null 2>&1 || missing="$$missing $(RTSP)"; \
 	if [ -n "$$missing" ]; then \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

@@ -26,6 +26,7 @@ QUEUES = (LIVE_QUEUE, VIDEO_QUEUE)  # most urgent first
 DRAIN_SLICE_S = 1.5  # how long a drain serves feeds before other work gets its turn
 _DRAIN_TASK = "workers.tasks.drain"
 _STEP_TASK = "workers.tasks.video_step"
+TASKS = (_DRAIN_TASK, _STEP_TASK)  # all that a worker runs
 # Ends what hangs for good, not what is slow: a video may last for hours, in one segment.
 _STEP_TIMEOUT_S = 24 * 3600
 _JOB_ID = re.compile(r"(?P<video>[0-9a-f]{16})_(?P<step>[a-z0-9-]+)_[0-9a-f]+")

@@ -23,17 +23,17 @@ def free_port() -> int:
 
 
 @contextmanager
-def bucket_server(log: Path) -> Iterator[dict[str, str]]:
-    """Run a server with an empty bucket; give the variables that reach it."""
+def bucket_server(log: Path, host: str = "127.0.0.1") -> Iterator[dict[str, str]]:
+    """Run a server with an empty bucket on `host`; give the variables that reach it."""
     port = free_port()
     environment = {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
         "AWS_ACCESS_KEY_ID": "key",
         "AWS_SECRET_ACCESS_KEY": "secret",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",
     }
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    command = [sys.executable, "-m", "moto.server", "-H", host, "-p", str(port)]
     with log.open("w") as out, subprocess.Popen(command, stdout=out, stderr=out) as server:
         try:
             _wait_until_up(environment["AWS_ENDPOINT_URL"])

@@ -12,9 +12,10 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import structlog
@@ -27,8 +28,8 @@ from rq.worker import DequeueStrategy
 
 from shared.bus import Bus, connect
 from shared.config import Settings
-from shared.errors import BusError
-from shared.jobs import LIVE_QUEUE, QUEUES, VIDEO_QUEUE, Jobs
+from shared.errors import BusError, InvalidRecord
+from shared.jobs import LIVE_QUEUE, QUEUES, TASKS, VIDEO_QUEUE, Jobs
 from shared.media import Media
 from shared.schema import WorkerReport
 from shared.videos import Videos
@@ -41,6 +42,23 @@ from workers.vision.classifier import read_card
 
 _log = structlog.get_logger(__name__)
 _REPORT_EVERY_S = 2.0
+_STOP_S = 3.5  # less than the supervisor waits
+
+
+class _Job(Job):
+    """A job that runs one of Moodline's tasks, and no other code that its sender names.
+
+    Whoever may write to the queues in Redis could else have a worker call any function it can
+    import.
+    """
+
+    success_callback = failure_callback = stopped_callback = None
+
+    @property
+    def func(self) -> Callable[..., Any]:
+        if self.func_name not in TASKS:
+            raise InvalidRecord(f"expected a job for one of {TASKS}, got {str(self.func_name)!r}")
+        return cast("Callable[..., Any]", super().func)
 
 
 class _Worker(SimpleWorker):
@@ -123,6 +141,7 @@ def run(settings: Settings, redis_url: str, queues: tuple[str, ...] = QUEUES) ->
         retention_s=settings.retention_days * 86400 if settings.retention_days else None,
     )
     threading.Thread(target=keeper.run, args=(stopping,), name="keeper", daemon=True).start()
+    threading.Thread(target=_end_in_time, args=(stopping,), name="end", daemon=True).start()
     while not stopping.is_set():
         _work(redis_url, queues, stopping)
         # RQ gives up when Redis goes away in mid-job; the models stay loaded meanwhile.
@@ -140,12 +159,24 @@ def _work(redis_url: str, queues: tuple[str, ...], stopping: threading.Event) ->
             list(queues),
             connection=connect(redis_url),
             serializer=JSONSerializer,
+            job_class=_Job,
             stopping=stopping,
         )
         # In turns: neither kind of work can keep the other from this worker.
         worker.work(logging_level="WARNING", dequeue_strategy=DequeueStrategy.ROUND_ROBIN)
     except RedisError as error:
         _log.warning("Redis is away", error=str(error))
+
+
+def _end_in_time(stopping: threading.Event) -> None:
+    """End a worker that was told to stop, also where each goodbye waits for a line that is cut.
+
+    Nothing is lost: what it held goes to others when its leases run out.
+    """
+    stopping.wait()
+    time.sleep(_STOP_S)
+    _log.warning("ended without a goodbye: Redis or the storage does not answer")
+    os._exit(0)
 
 
 def _report(bus: Bus, pipeline: Pipeline, report: WorkerReport, stopping: threading.Event) -> None:

@@ -1,0 +1,240 @@
+"""Workers on other machines: over TLS, as users with few rights, through a line that gets cut.
+
+The other machine is a network namespace. It has the worker's address of Redis and of the storage,
+and nothing else of this machine's network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from rq import Queue
+from rq.job import Job
+from rq.serializers import JSONSerializer
+
+from shared.bus import Bus
+from shared.errors import BusError
+from shared.schema import WorkerReport
+from tests import machines
+from tests.buckets import BUCKET, bucket_server
+from tests.machines import Link, TlsRedis, wait_until
+from tests.web.conftest import DEMO, form_of
+
+_CUT_S = 10.0  # longer than the 8 s after which a silent connection is given up
+_FAR = "far"  # what the other machine calls itself
+
+
+@dataclass
+class Site:
+    """Capture, web, and storage on this machine; workers wherever a test starts them."""
+
+    folder: Path
+    link: Link
+    redis: TlsRedis
+    bucket: dict[str, str]
+    base: str
+    bus: Bus
+    processes: ExitStack
+
+    def add_worker(self, name: str, *, far: bool) -> int:
+        """Start a worker with nothing but the two addresses, and say its process."""
+        environment = {
+            "REDIS_URL": self.redis.url("worker"),
+            "MEDIA_URL": f"s3://{BUCKET}/here",
+            "MOODLINE_LOG_LEVEL": "info",
+            **self.bucket,
+        }
+        command = machines.part("worker")
+        started = self.processes.enter_context(
+            machines.process(
+                self.link.inside(command) if far else command,
+                self.folder / f"{name}.log",
+                environment,
+            )
+        )
+        wait_until(lambda: self.worker(started.pid), 30, f"worker {name}")
+        return started.pid
+
+    def worker(self, pid: int) -> WorkerReport | None:
+        """What a worker last said of itself, while it counts as being there."""
+        name = f"{socket.gethostname()}-{pid}"
+        return next((each for each in self.bus.workers() if each.name == name), None)
+
+    def frames(self, pid: int) -> int:
+        report = self.worker(pid)
+        return report.frames if report else 0
+
+    def analysed(self) -> list[int]:
+        """Frames analysed so far, a feed."""
+        feeds = [feed.id for feed in self.bus.feeds()]
+        return [status.analysed for status in self.bus.statuses(feeds).values()]
+
+    def enqueue(self, function: str, *arguments: str) -> str:
+        """Put a job into the queue for videos that is none of Moodline's; its id."""
+        with contextlib.closing(redis.Redis.from_url(self.redis.url("admin"))) as client:
+            queue = Queue("video", connection=client, serializer=JSONSerializer)
+            return str(queue.enqueue(function, *arguments, failure_ttl=60).id)
+
+    def failure(self, job_id: str) -> str:
+        """Why a job failed; empty while it has not."""
+        with contextlib.closing(redis.Redis.from_url(self.redis.url("admin"))) as client:
+            job = Job.fetch(job_id, connection=client, serializer=JSONSerializer)
+            result = job.latest_result() if job.is_failed else None
+            return str(result.exc_string) if result else ""
+
+    def call(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Any:
+        request = urllib.request.Request(self.base + path, body, headers, method=method)
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return json.load(answer)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    machines.require("redis-server", "redis-server")
+    with ExitStack() as running:
+        link = running.enter_context(machines.link())
+        server = running.enter_context(machines.tls_redis(tmp_path / "redis", link.here))
+        bucket = running.enter_context(bucket_server(tmp_path / "bucket.log", link.here))
+        port = machines.free_port()
+        for role in ("capture", "web"):
+            environment = {
+                "REDIS_URL": server.url(role),
+                "MEDIA_URL": f"s3://{BUCKET}/here",
+                "MOODLINE_DATA_DIR": str(tmp_path / role),
+                "MOODLINE_PORT": str(port),
+                **bucket,
+            }
+            running.enter_context(
+                machines.process(machines.part(role), tmp_path / f"{role}.log", environment)
+            )
+        base = f"http://127.0.0.1:{port}"
+        wait_until(lambda: _answers(base), 20, "the web process")
+        bus = Bus(server.url("web"))
+        running.callback(bus.close)
+        processes = running.enter_context(ExitStack())
+        yield Site(tmp_path, link, server, bucket, base, bus, processes)
+
+
+def _answers(base: str) -> bool:
+    with contextlib.suppress(OSError), urllib.request.urlopen(f"{base}/healthz", timeout=1):
+        return True
+    return False
+
+
+def test_a_worker_on_another_machine_joins_works_and_survives_a_cut_line(site: Site) -> None:
+    far = site.add_worker("far", far=True)
+    for _ in range(2):
+        body = json.dumps({"source": "demo", "fps": 5}).encode()
+        site.call("POST", "/api/feeds", body, **{"Content-Type": "application/json"})
+    form, headers = form_of(DEMO.read_bytes())
+    video = site.call("POST", "/api/videos", form, **headers)["id"]
+
+    def done() -> bool:
+        state = site.call("GET", f"/api/videos/{video}")
+        assert state["status"] != "failed", state["error"]
+        return bool(state["status"] == "done")
+
+    # Alone, the far worker serves both live feeds and the video.
+    wait_until(lambda: min(site.analysed(), default=0) > 5, 20, "live feeds from afar")
+    wait_until(done, 60, "the video from afar")
+    report = site.call("GET", f"/api/videos/{video}/results.json")
+    assert report["video"]["frames_analysed"] == report["video"]["frames_total"] > 0
+
+    near = site.add_worker("near", far=False)
+    site.link.cut()
+    cut_at = time.monotonic()
+    before = site.analysed()
+    wait_until(
+        lambda: min(n - m for n, m in zip(site.analysed(), before, strict=True)) > 10,
+        8,
+        "feeds moving on to the near worker",
+    )
+    wait_until(lambda: site.worker(far) is None, 12, "the far worker missing")
+    time.sleep(max(0.0, _CUT_S - (time.monotonic() - cut_at)))
+    site.link.mend()
+    wait_until(lambda: site.worker(far) is not None, 15, "the far worker coming back")
+    back = site.frames(far)
+    wait_until(lambda: site.frames(far) > back, 15, "the far worker working again")
+    assert site.worker(near) is not None
+
+    # A job that somebody else put into the queue is refused, which needs rights of its own.
+    refused = site.enqueue("os.system", "true")
+    wait_until(lambda: site.failure(refused), 15, "a foreign job being refused")
+    assert "expected a job for one of" in site.failure(refused)
+    # Nobody asked for anything that their user may not.
+    assert site.redis.refusals() == []
+
+
+def test_a_part_that_is_told_to_stop_while_its_line_is_cut_ends(tmp_path: Path) -> None:
+    with ExitStack() as running:
+        link = running.enter_context(machines.link())
+        server = running.enter_context(machines.tls_redis(tmp_path / "redis", link.here))
+        parts = [
+            running.enter_context(
+                machines.process(
+                    link.inside(machines.part(role)),
+                    tmp_path / f"{role}.log",
+                    {
+                        "REDIS_URL": server.url(role),
+                        "MOODLINE_DATA_DIR": str(tmp_path / role),
+                    },
+                )
+            )
+            for role in ("capture", "worker", "web")
+        ]
+        bus = Bus(server.url("web"))
+        running.callback(bus.close)
+        wait_until(lambda: bus.workers() and bus.feeds_version() is not None, 30, "all parts")
+        time.sleep(1.0)
+        link.cut()
+        time.sleep(1.0)
+        for each in parts:
+            each.terminate()
+        told_at = time.monotonic()
+        for each in parts:
+            each.wait(10)
+        assert time.monotonic() - told_at < 8
+
+
+def test_a_worker_may_do_no_more_than_it_needs(tmp_path: Path) -> None:
+    with machines.tls_redis(tmp_path / "redis", "127.0.0.1") as server:
+        client = redis.Redis.from_url(server.url("worker"))
+        for command in (
+            ("HGETALL", "moodline:feeds"),  # cameras' addresses, passwords included
+            ("HSET", "moodline:feeds", "x", "{}"),
+            ("GET", "other:key"),
+            ("CONFIG", "GET", "*"),
+            ("FLUSHALL",),
+            ("KEYS", "*"),
+            ("CLIENT", "LIST"),
+            ("ACL", "LIST"),
+        ):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                client.execute_command(*command)  # type: ignore[no-untyped-call]
+        client.close()
+        stranger = server.url("worker").replace(server.password, "guessed")
+        with pytest.raises(BusError, match="AuthenticationError") as refused:
+            Bus(stranger).ping()
+        assert "guessed" not in str(refused.value)
+
+
+def test_a_server_with_a_foreign_certificate_is_not_spoken_to(tmp_path: Path) -> None:
+    with machines.tls_redis(tmp_path / "redis", "127.0.0.1") as server:
+        (tmp_path / "other").mkdir()
+        machines.certificates(tmp_path / "other", "127.0.0.1")
+        url = server.url("web").replace(str(server.ca), str(tmp_path / "other" / "ca.pem"))
+        with pytest.raises(BusError, match="CERTIFICATE_VERIFY_FAILED"):
+            Bus(url).ping()
+        with pytest.raises(BusError, match="ca_missing"):
+            Bus(url.replace("ca.pem", "ca_missing.pem")).ping()
