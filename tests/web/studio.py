@@ -129,7 +129,8 @@ class Studio:
 
     def _analysed(self, frame: Frame, back: int) -> Outcome:
         faces = self._scene(self._count - back)[1]
-        stages = {"decode": 1.4, "detect": 7.1, "classify": 0.8}
+        queue_ms = (time.time() - frame.captured_at) * 1000
+        stages = {"queue": queue_ms, "decode": 1.4, "detect": 7.1, "classify": 0.8}
         return Outcome(
             frame,
             FrameResult(
