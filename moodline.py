@@ -348,6 +348,14 @@ def capture_feed(feed_id: str) -> None:
     part.run_feed(*_part_settings("capture"), feed_id)
 
 
+@main.command("first-picture", hidden=True)
+def first_picture() -> None:
+    """Try the one source that standard input names (started by `capture`)."""
+    from workers import first_picture as part
+
+    part.run(*_part_settings("capture"))
+
+
 def _all_queues() -> str:
     from shared.jobs import QUEUES
 

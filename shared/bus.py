@@ -40,14 +40,16 @@ from shared.schema import (
     Feed,
     FeedState,
     FeedStatus,
+    FirstPicture,
     Frame,
     FrameResult,
     Outcome,
     Timeline,
     TimelinePoint,
+    Trial,
     WorkerReport,
 )
-from shared.source import escape_credentials, mask_address
+from shared.source import Source, escape_credentials, mask_address
 
 LEASE_S = 1.2  # a killed worker's feeds wait this long; renewed at every third of it
 MAX_RESULTS = 64  # results a feed keeps for the page: some four seconds at 15 frames/s
@@ -56,10 +58,12 @@ FRAMES_KEPT_S = 2.0  # frames a feed keeps: four times the default staleness bud
 CAPTURE_TTL_S = 5.0  # a feed whose capture process said nothing for so long has none
 WORKER_TTL_S = 8.0
 VIEWERS_TTL_S = 8.0
+TRIAL_TTL_S = 6.0  # of a source that is tried, question and answer are forgotten after this
 OWNER_TTL_S = 2.5  # after a capture process was killed, its feeds wait this long
 _DEAD_PEER_S = 8.0  # a connection whose other end says nothing for so long is given up
 _RECENT = 240  # latencies kept a feed, for percentiles and frames/s
 _ASIDE = 20  # reasons kept a feed for frames that could not be analysed
+_TRIALS_WAITING = 4  # sources that wait to be tried, at most
 _DRAIN_WAIT_MS = 40  # a feed that waits longer asks for one more worker
 _DRAIN_QUEUED_MS = 1500  # how long a queued drain job counts as on its way
 
@@ -495,6 +499,72 @@ class Bus:
     def capture_runs(self) -> None:
         """Say that a capture process follows the registry; counts for `CAPTURE_TTL_S`."""
         self._redis.set(self._key("capturing"), "1", px=int(CAPTURE_TTL_S * 1000))
+
+    @_verb
+    def capture_is_running(self) -> bool:
+        """Whether a capture process has followed the registry lately."""
+        return bool(self._redis.exists(self._key("capturing")))
+
+    @_verb
+    def ask_trial(self, source: Source) -> Trial | None:
+        """Ask for a source's first picture whichever capture process takes it; None: too many wait.
+
+        The question holds the source's password, and is forgotten after `TRIAL_TTL_S`.
+        """
+        if self._redis.llen(self._key("trials")) >= _TRIALS_WAITING:
+            return None
+        trial, ttl_ms = Trial(secrets.token_hex(8), source), int(TRIAL_TTL_S * 1000)
+        with self._redis.pipeline() as pipe:
+            pipe.set(self._key("trial", trial.id), source.text, px=ttl_ms)
+            pipe.lpush(self._key("trials"), trial.id)
+            pipe.pexpire(self._key("trials"), ttl_ms)
+            pipe.execute()
+        return trial
+
+    @_verb
+    def take_trial(self) -> Trial | None:
+        """The trial that has waited longest, for the caller to answer; None: there is none."""
+        while (taken := cast("bytes | None", self._redis.rpop(self._key("trials")))) is not None:
+            id_ = taken.decode()
+            text = cast("bytes | None", self._redis.getdel(self._key("trial", id_)))
+            if text is not None:  # else nobody waits for it any more
+                return Trial(id_, Source.parse(text.decode()))
+        return None
+
+    @_verb
+    def withdraw_trial(self, trial_id: str) -> bool:
+        """Take a question back; False: it was taken already, so an answer is on its way."""
+        return bool(self._redis.delete(self._key("trial", trial_id)))
+
+    @_verb
+    def answer_trial(self, trial_id: str, answer: FirstPicture) -> None:
+        """Say what a trial gave; forgotten after `TRIAL_TTL_S` if nobody asks."""
+        head = json.dumps({"problem": answer.problem, "feed": answer.feed}).encode()
+        with self._redis.pipeline() as pipe:
+            pipe.rpush(self._key("trial", trial_id, "answer"), head + b"\n" + answer.jpeg)
+            pipe.pexpire(self._key("trial", trial_id, "answer"), int(TRIAL_TTL_S * 1000))
+            pipe.execute()
+
+    @_verb
+    def first_picture(self, trial_id: str, timeout_s: float) -> FirstPicture | None:
+        """Wait for what a trial gave, `timeout_s` at most (2 s and no more); None: not yet."""
+        found = cast(
+            "tuple[bytes, bytes] | None",
+            self._redis.blpop([self._key("trial", trial_id, "answer")], timeout=timeout_s),
+        )
+        if found is None:
+            return None
+        head, _, jpeg = found[1].partition(b"\n")
+        return FirstPicture(jpeg, **json.loads(head))
+
+    @_verb
+    def newest_frame(self, feed_id: str) -> bytes | None:
+        """The JPEG captured last, analysed or not; None once it is too old."""
+        rows = cast(
+            "list[tuple[bytes, dict[bytes, bytes]]]",
+            self._redis.xrevrange(self._feed_key(feed_id, "frames"), count=1),
+        )
+        return rows[0][1][b"jpeg"] if rows else None
 
     @_verb
     def put_frame(

@@ -287,6 +287,29 @@ class CaptureReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """A source that somebody wants to see the first picture of before it becomes a feed."""
+
+    id: str
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class FirstPicture:
+    """What a trial gave: a JPEG, or in `problem` why there is none, free of credentials.
+
+    `feed` is the feed that has the source open already and whose newest picture this is, if so.
+    """
+
+    jpeg: bytes = b""
+    problem: str = ""
+    feed: str = ""
+
+    def __post_init__(self) -> None:
+        require(bool(self.jpeg) != bool(self.problem), "a picture or a problem", self.problem)
+
+
+@dataclass(frozen=True, slots=True)
 class FeedStatus:
     """All that is known of a running feed; counters run since the feed or Redis started.
 

@@ -27,6 +27,7 @@ from web import (
     problem,
     report,
     session,
+    trials,
     uploads,
     videos,
 )
@@ -74,6 +75,7 @@ def create_app(settings: Settings, bus: Bus) -> Flask:
         session.blueprint(sessions),
         health.blueprint(bus, live),
         feeds.blueprint(settings, bus),
+        trials.blueprint(bus),
         pictures.blueprint(bus, follower),
         videos.blueprint(kept),
         report.blueprint(kept),

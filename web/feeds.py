@@ -162,6 +162,14 @@ def _source(value: object) -> Source:
     return source
 
 
+def source_from_request(example: str) -> Source:
+    """The source that a request's body holds, and nothing else; raises BadField."""
+    body = _fields(example)
+    for name in body.keys() - {"source"}:
+        raise BadField(name, f"{name!r} is not wanted here: send an object such as {example}.")
+    return _source(body.get("source"))
+
+
 def _name(value: object) -> str:
     if not (isinstance(value, str) and len(value) <= MAX_NAME_LENGTH and value.isprintable()):
         raise BadField("name", f"'name' must be text of at most {MAX_NAME_LENGTH} characters.")

@@ -144,6 +144,30 @@ def _feeds() -> dict[str, Any]:
                 },
             },
         },
+        "/api/feeds/test": {
+            "post": {
+                **_changing(
+                    "The first picture of a source, before it becomes a feed.",
+                    {"source": _feed_fields()["source"]},
+                    {
+                        "200": {
+                            "description": "The picture, at most 640 pixels wide. Where a feed has "
+                            "the source open, it is that feed's newest, and Moodline-Feed its id.",
+                            "headers": {"Moodline-Feed": {"schema": _TEXT}},
+                            "content": {
+                                "image/jpeg": {
+                                    "schema": {"type": "string", "contentMediaType": "image/jpeg"}
+                                }
+                            },
+                        },
+                        "422": _problem("The source gives no picture; the detail says what to do."),
+                        "429": _problem("Too many are being tried; see Retry-After."),
+                        "503": _problem("No capture process runs."),
+                        "504": _problem("The capture process gave no answer."),
+                    },
+                ),
+            },
+        },
         "/api/feeds/{feed_id}/timeline": {
             "parameters": [_feed_id()],
             "get": {

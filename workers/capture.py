@@ -38,7 +38,8 @@ from shared.config import Settings
 from shared.errors import BusError, MoodlineError
 from shared.jobs import Jobs
 from shared.schema import CaptureReport, Feed, FeedState
-from shared.source import SourceKind
+from shared.source import Source, SourceKind
+from workers.trials import Trials
 
 _log = structlog.get_logger(__name__)
 
@@ -167,8 +168,14 @@ class _Child:
         return CaptureReport(state, error, 0.0, self.reconnects)
 
     def change(self, feed: Feed) -> None:
-        """Capture the feed as it is now."""
-        self.feed = feed
+        """Capture the feed as it is now.
+
+        Only another source, or playing it another way, is the business of another process: all
+        else the running one follows by itself, without missing a picture.
+        """
+        before, self.feed = self.feed, feed
+        if (before.source, before.loop) == (feed.source, feed.loop):
+            return
         self._report = None
         self._pauses.reset()
         self._start_at = 0.0
@@ -262,6 +269,11 @@ class Capture:
             self._say_trouble(str(error))
         else:
             self._say_trouble("")
+
+    @property
+    def captured(self) -> dict[str, Source]:
+        """What this process has open, or is about to, by feed."""
+        return {id_: child.feed.source for id_, child in self._children.items() if child.runs}
 
     def stop(self) -> None:
         """End all children, within three seconds."""
@@ -365,17 +377,25 @@ def run(settings: Settings, redis_url: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     bus = Bus(redis_url)
+    environment = {**os.environ, "REDIS_URL": redis_url}
     capture = Capture(
         bus,
         Jobs(redis_url),
         FeedsFile.of(settings),
         command=lambda feed_id: [sys.executable, "-m", "moodline", "capture-feed", feed_id],
-        environment={**os.environ, "REDIS_URL": redis_url},
+        environment=environment,
+    )
+    trials = Trials(
+        bus,
+        command=[sys.executable, "-m", "moodline", "first-picture"],
+        environment=environment,
     )
     try:
         while not stopped.is_set():
             capture.turn()
+            trials.turn(capture.captured)
             stopped.wait(_TURN_S)
     finally:
+        trials.stop()
         capture.stop()
         bus.close()

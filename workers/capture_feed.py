@@ -33,7 +33,7 @@ from shared.jobs import Jobs
 from shared.schema import CaptureReport, Feed, FeedState
 from workers import sources
 from workers.capture import EXIT_ENDED, EXIT_GONE, EXIT_HUNG, EXIT_STOPPED, Pauses
-from workers.sources import Picture, Pulse
+from workers.sources import Limits, Picture, Pulse
 
 _log = structlog.get_logger(__name__)
 
@@ -73,6 +73,7 @@ class FeedReader:
         self.stop = threading.Event()
         self.ended = threading.Event()
         self._feed = feed
+        self._limits = Limits(feed.fps, feed.width)
         self._jpeg_quality = jpeg_quality
         self._reconnects = reconnects
         self._state = FeedState.RECONNECTING if reconnects else FeedState.STARTING
@@ -86,6 +87,10 @@ class FeedReader:
 
     def join(self, timeout_s: float) -> None:
         self._thread.join(timeout_s)
+
+    def limit(self, fps: float, width: int) -> None:
+        """Keep so many pictures a second from now on, and so wide; no picture is missed for it."""
+        self._limits.fps, self._limits.width = fps, width
 
     @property
     def state(self) -> FeedState:
@@ -136,7 +141,11 @@ class FeedReader:
 
     def _read_once(self) -> None:
         pictures = sources.read(
-            self._feed, jpeg_quality=self._jpeg_quality, pulse=self.pulse, stop=self.stop
+            self._feed,
+            jpeg_quality=self._jpeg_quality,
+            pulse=self.pulse,
+            stop=self.stop,
+            limits=self._limits,
         )
         for picture in pictures:
             if self._state is not FeedState.LIVE:
@@ -169,13 +178,14 @@ class FeedCapture:
         self._redis_away = False
 
     def turn(self) -> None:
-        """Hand on one picture, if one comes in time, and report if it is time."""
+        """Hand on one picture, if one comes in time; report and look for changes now and then."""
         picture = self._reader.pictures.take(0.2)
         try:
             if picture is not None:
                 self._put(picture)
             if time.monotonic() >= self._report_at or self._reader.state is not self._reported:
                 self.report()
+                self._follow()
         except BusError as error:
             if not self._redis_away:
                 _log.warning("Redis is away; pictures are dropped", feed=self._feed.id, error=error)
@@ -197,6 +207,15 @@ class FeedCapture:
             while (picture := self._reader.pictures.take(0.0)) is not None:
                 self._put(picture)
             self.report()
+
+    def _follow(self) -> None:
+        """Take the feed as it is now; of another source the parent makes another process."""
+        try:
+            feed = self._bus.feed(self._feed.id)
+        except NotFound:  # as it is for a moment after Redis has restarted
+            return
+        self._feed = feed
+        self._reader.limit(feed.fps, feed.width)
 
     def _put(self, picture: Picture) -> None:
         put = self._bus.put_frame(

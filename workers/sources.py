@@ -89,21 +89,29 @@ class Pulse:
         return time.monotonic() - self._beat_at
 
 
+@dataclass(slots=True)
+class Limits:
+    """How many pictures a second are kept at most, and how wide; may change while one reads."""
+
+    fps: float
+    width: int
+
+
 class EvenRate:
-    """Chooses frames evenly by their times, so that no more than `fps` a second are kept.
+    """Chooses frames evenly by their times, so that no more than `limits.fps` a second are kept.
 
     The times that were asked for lie on a grid; a frame is kept if it comes near the next one or
     after it. After a gap the grid may be caught up by two frames, so that jitter
     costs a source of the very same rate nothing.
     """
 
-    def __init__(self, fps: float) -> None:
-        self._period_s = 1.0 / fps
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
         self._due_s: float | None = None
 
     def keeps(self, t_s: float) -> bool:
         """Whether to keep the frame of this time (seconds on any clock)."""
-        period_s = self._period_s
+        period_s = 1.0 / self._limits.fps
         if self._due_s is None or t_s < self._due_s - 3 * period_s:  # the clock was set back
             self._due_s = t_s
         if t_s < self._due_s - 0.4 * period_s:
@@ -140,16 +148,16 @@ class Playback:
 
 
 class Encoder:
-    """Makes JPEG pictures of at most a given width; smaller ones keep their size."""
+    """Makes JPEG pictures of `limits.width` at most; smaller ones keep their size."""
 
-    def __init__(self, max_width: int, quality: int) -> None:
-        self._max_width = max_width
+    def __init__(self, limits: Limits, quality: int) -> None:
+        self._limits = limits
         self._options = [cv2.IMWRITE_JPEG_QUALITY, quality]
         self._reformatter = VideoReformatter()
 
     def from_image(self, image_bgr: ImageBGR) -> bytes:
         height, width = image_bgr.shape[:2]
-        size_wh = fitted_wh(width, height, self._max_width)
+        size_wh = fitted_wh(width, height, self._limits.width)
         if size_wh != (width, height):
             resized = cv2.resize(image_bgr, size_wh, interpolation=cv2.INTER_AREA)
             image_bgr = cast("ImageBGR", resized)
@@ -160,9 +168,9 @@ class Encoder:
         quarter_turns = round(frame.rotation / 90) % 4  # counterclockwise, as numpy counts
         width, height = frame.width, frame.height
         if quarter_turns % 2:
-            height, width = fitted_wh(height, width, self._max_width)
+            height, width = fitted_wh(height, width, self._limits.width)
         else:
-            width, height = fitted_wh(width, height, self._max_width)
+            width, height = fitted_wh(width, height, self._limits.width)
         scaled = self._reformatter.reformat(
             frame, width=width, height=height, format="bgr24", interpolation="AREA", threads=1
         )
@@ -176,7 +184,7 @@ class Encoder:
         size_wh = jpeg_size_wh(jpeg)
         return (
             size_wh is not None
-            and size_wh[0] <= self._max_width
+            and size_wh[0] <= self._limits.width
             and len(jpeg) <= size_wh[0] * size_wh[1]
         )
 
@@ -222,9 +230,16 @@ def jpeg_size_wh(jpeg: bytes) -> tuple[int, int] | None:
 
 
 def read(
-    feed: Feed, *, jpeg_quality: int, pulse: Pulse, stop: threading.Event
+    feed: Feed,
+    *,
+    jpeg_quality: int,
+    pulse: Pulse,
+    stop: threading.Event,
+    limits: Limits | None = None,
 ) -> Iterator[Picture]:
     """Yield the pictures of a feed until `stop` is set; beats `pulse` for each frame read.
+
+    `limits` are the feed's where they are not given; who gives them may change them meanwhile.
 
     Raises SourceEnded at the end of what is not looped, SourceRefused where a person has to act
     (no such file, wrong password), SourceError where waiting may help.
@@ -232,7 +247,8 @@ def read(
     av.logging.set_level(None)
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     pulse.beat()
-    reader = _Reader(feed, Encoder(feed.width, jpeg_quality), pulse, stop)
+    limits = limits or Limits(feed.fps, feed.width)
+    reader = _Reader(feed, limits, Encoder(limits, jpeg_quality), pulse, stop)
     match feed.source.kind:
         case SourceKind.WEBCAM:
             return reader.webcam()
@@ -251,17 +267,25 @@ def read(
 class _Reader:
     """One reading of one feed; `stream`, `file` and `folder` go round until told to stop."""
 
-    def __init__(self, feed: Feed, encoder: Encoder, pulse: Pulse, stop: threading.Event) -> None:
+    def __init__(
+        self, feed: Feed, limits: Limits, encoder: Encoder, pulse: Pulse, stop: threading.Event
+    ) -> None:
         self._feed = feed
+        self._limits = limits
         self._source = feed.source
         self._encoder = encoder
         self._pulse = pulse
         self._stop = stop
-        self._rate = EvenRate(feed.fps)
+        self._rate = EvenRate(limits)
         self._clock = Playback(pulse, stop)
         self._played_s = 0.0  # media time at which the next round begins
 
     def webcam(self) -> Iterator[Picture]:
+        while not self._stop.is_set():
+            yield from self._webcam(self._limits.width)
+
+    def _webcam(self, width: int) -> Iterator[Picture]:
+        """Read until another width is wanted: the driver has to be opened anew for that."""
         locator = self._source.locator
         device: int | str = int(locator) if locator.isdecimal() else locator
         on_linux = sys.platform.startswith("linux")
@@ -277,9 +301,9 @@ class _Reader:
             # Compressed pictures, because raw ones of more than 640x480 do not fit through USB 2
             # at full rate; and no queue in the driver, so that each picture is the newest.
             camera.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
-            camera.set(cv2.CAP_PROP_FRAME_WIDTH, self._feed.width)
+            camera.set(cv2.CAP_PROP_FRAME_WIDTH, width)
             camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-            while not self._stop.is_set():
+            while not self._stop.is_set() and self._limits.width == width:
                 if not camera.grab():
                     raise SourceError(
                         f"Webcam {locator} gives no more pictures: check that it is plugged in."
@@ -327,7 +351,7 @@ class _Reader:
                 if image_bgr is not None:
                     if not self._clock.wait_until(self._played_s):
                         return
-                    self._played_s += 1 / self._feed.fps
+                    self._played_s += 1 / self._limits.fps
                     yield Picture(
                         time.time(), self._encoder.from_image(cast("ImageBGR", image_bgr))
                     )
@@ -396,7 +420,7 @@ class _Reader:
             raise SourceRefused(
                 f"{self._source.masked} holds no picture that can be decoded: give another."
             )
-        self._played_s = t_s + (frame_s if frames > 1 else 1 / self._feed.fps)
+        self._played_s = t_s + (frame_s if frames > 1 else 1 / self._limits.fps)
         self._clock.wait_until(self._played_s)
 
     def _require_frames(self) -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,10 @@ from flask.testing import FlaskClient
 
 from shared.bus import Bus
 from shared.errors import NotFound
-from shared.schema import CaptureReport, Feed, FeedState, Outcome
+from shared.schema import CaptureReport, Feed, FeedState, FirstPicture, Outcome, Trial
 from shared.source import Source
 from tests import builders
-from tests.web.conftest import settings
+from tests.web.conftest import settings, wait_until
 from tests.web.studio import LABELS, UNSURE_BELOW, Studio
 from web import close_app, create_app
 
@@ -192,6 +194,93 @@ def test_changes_of_two_people_at_once_are_both_kept(bus: Bus) -> None:
 
     bus.change_feed("cam", change)
     assert bus.feed("cam") == replace(builders.feed(), name="Hall", width=603)
+
+
+# A test picture, before saving
+
+
+@contextlib.contextmanager
+def capturing(bus: Bus, answer: FirstPicture) -> Iterator[list[Trial]]:
+    """A capture process's part in trials; gives those that it was asked for."""
+    taken: list[Trial] = []
+    over = threading.Event()
+
+    def serve() -> None:
+        while not over.is_set():
+            bus.capture_runs()
+            if trial := bus.take_trial():
+                taken.append(trial)
+                bus.answer_trial(trial.id, answer)
+            over.wait(0.02)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    wait_until(bus.capture_is_running)
+    try:
+        yield taken
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_the_first_picture_of_a_source_is_shown_before_it_is_a_feed(
+    client: FlaskClient, bus: Bus
+) -> None:
+    with capturing(bus, FirstPicture(b"\xff\xd8 picture")) as taken:
+        answer = client.post("/api/feeds/test", json={"source": SECRET_SOURCE})
+    assert (answer.status_code, answer.mimetype) == (200, "image/jpeg")
+    assert answer.data == b"\xff\xd8 picture"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert "Moodline-Feed" not in answer.headers
+    assert [trial.source.text for trial in taken] == [SECRET_SOURCE]
+    assert client.get("/api/feeds").json == []
+    with capturing(bus, FirstPicture(b"\xff\xd8", feed="cam")):
+        answer = client.post("/api/feeds/test", json={"source": 0})
+    assert answer.headers["Moodline-Feed"] == "cam"
+
+
+def test_a_source_without_a_picture_is_a_problem_with_the_remedy(
+    client: FlaskClient, bus: Bus
+) -> None:
+    with capturing(bus, FirstPicture(problem="There is no webcam 0: plug it in.")):
+        answer = client.post("/api/feeds/test", json={"source": "0"})
+    assert answer.status_code == 422
+    problem = answer.json or {}
+    assert (problem["field"], problem["detail"]) == ("source", "There is no webcam 0: plug it in.")
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [({}, "source"), ({"source": "ftp://x/y"}, "source"), ({"source": "demo", "fps": 5}, "fps")],
+)
+def test_what_cannot_be_tried_is_refused_before_anybody_is_asked(
+    client: FlaskClient, bus: Bus, body: Any, field: str
+) -> None:
+    answer = client.post("/api/feeds/test", json=body)
+    assert (answer.status_code, (answer.json or {})["field"]) == (400, field)
+    assert bus.take_trial() is None
+
+
+def test_without_a_capture_process_a_trial_says_so_at_once(
+    client: FlaskClient, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = client.post("/api/feeds/test", json={"source": "demo"})
+    assert (answer.status_code, bus.take_trial()) == (503, None)
+    assert "moodline capture" in (answer.json or {})["detail"]
+    monkeypatch.setattr("web.trials._TAKEN_WITHIN_S", 0.1)
+    bus.capture_runs()  # and was killed since
+    answer = client.post("/api/feeds/test", json={"source": "demo"})
+    assert (answer.status_code, bus.take_trial()) == (503, None)
+
+
+def test_trials_are_few_at_once_and_bounded_a_minute(client: FlaskClient, bus: Bus) -> None:
+    with capturing(bus, FirstPicture(problem="No.")):
+        codes = [
+            client.post("/api/feeds/test", json={"source": "demo"}).status_code for _ in range(22)
+        ]
+    assert codes == [422] * 20 + [429] * 2
+    refused = client.post("/api/feeds/test", json={"source": "demo"})
+    assert 50 < int(refused.headers["Retry-After"]) <= 61
 
 
 def test_passwords_in_sources_are_shown_nowhere(client: FlaskClient) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from unittest.mock import patch
 
 import psutil
 import pytest
@@ -23,12 +24,14 @@ from shared import redis_server
 from shared.bus import Bus
 from shared.config import PROJECT_DIR
 from shared.jobs import LIVE_QUEUE, Jobs
-from shared.schema import Feed, FeedState, FeedStatus
+from shared.schema import Feed, FeedState, FeedStatus, FirstPicture
 from shared.source import Source
 from tests import builders
 from tests.workers import cameras
-from tests.workers.cameras import MjpegCamera, write_clip
+from tests.workers.cameras import MjpegCamera, number_in, numbered, write_clip
 from workers.capture import Capture, FeedsFile, Pauses
+from workers.sources import jpeg_size_wh
+from workers.trials import Trials
 
 PASSWORD = "p@ss/w#rd"
 
@@ -38,6 +41,10 @@ def until(condition: Callable[[], bool], what: str, *, within_s: float = 15.0) -
     while not condition():
         assert time.monotonic() < deadline, f"not within {within_s:g} s: {what}"
         time.sleep(0.05)
+
+
+def width_of(jpeg: bytes | None) -> int:
+    return (jpeg_size_wh(jpeg or b"") or (0, 0))[0]
 
 
 @dataclass
@@ -205,16 +212,80 @@ def test_feeds_are_added_changed_and_removed_while_all_runs(
     running.until(FeedState.LIVE, "two")
     first = running.children()
 
-    bus.put_feed(replace(builders.feed("two", str(clip)), width=320))
+    bus.put_feed(builders.feed("two", "demo"))
     until(
         lambda: running.children().get("two") not in (None, first["two"]),
-        "another process for the changed feed",
+        "another process for another source",
     )
     bus.remove_feed("one")
     until(lambda: set(running.children()) == {"two"}, "the removed feed has no process")
     running.until_frames("two")
-    assert bus.feeds() == [replace(builders.feed("two", str(clip)), width=320)]
-    assert running.children()["two"] != first["two"]
+    assert bus.feeds() == [builders.feed("two", "demo")]
+
+
+def test_a_change_of_name_place_rate_or_width_misses_no_picture(bus: Bus, start: Start) -> None:
+    camera = MjpegCamera(fps=30)
+    with camera.on() as port:
+        feed = builders.feed("cam", f"http://127.0.0.1:{port}/video")
+        bus.put_feed(feed)
+        running = start()
+        running.until(FeedState.LIVE)
+        process, asked = running.children(), number_in(bus.newest_frame("cam") or b"")
+        bus.change_feed("cam", lambda feed: feed.changed(name="Hall", place=7.0))
+        running.until_frames(more=20)
+        bus.change_feed("cam", lambda feed: feed.changed(fps=5.0, width=320))
+        until(lambda: width_of(bus.newest_frame("cam")) == 320, "narrower pictures", within_s=5)
+        until(lambda: running.status().fps_in < 7, "fewer pictures")
+        bus.change_feed("cam", lambda feed: feed.changed(fps=30.0, width=640))
+        until(lambda: width_of(bus.newest_frame("cam")) == 640, "wider pictures", within_s=5)
+        assert running.children() == process
+        assert running.status().reconnects == 0
+        # One connection served it all: the camera counts each one's pictures from 0.
+        assert number_in(bus.newest_frame("cam") or b"") > asked + 100
+
+
+def test_a_disabled_feed_is_let_go_of_and_comes_back_when_enabled(
+    bus: Bus, start: Start, tmp_path: Path
+) -> None:
+    saved = tmp_path / "data" / "feeds.json"
+    camera = MjpegCamera(fps=15)
+    with camera.on() as port:
+        bus.put_feed(builders.feed("cam", f"http://127.0.0.1:{port}/video"))
+        bus.put_feed(builders.feed("other"))
+        running = start()
+        running.until(FeedState.LIVE)
+        bus.change_feed("cam", lambda feed: feed.changed(enabled=False))
+        assert running.status().state is FeedState.DISABLED
+        until(lambda: set(running.children()) == {"other"}, "it has no process", within_s=5)
+        until(
+            lambda: (
+                [row["enabled"] for row in json.loads(saved.read_text())["feeds"]] == [False, True]
+            ),
+            "that is written down",
+        )
+        running.process.terminate()
+        running.process.wait(5)
+        bus._redis.flushall()
+        running = start()
+        running.until(FeedState.LIVE, "other")
+        assert (running.status().state, running.status().captured) == (FeedState.DISABLED, 0)
+        assert set(running.children()) == {"other"}
+        bus.change_feed("cam", lambda feed: feed.changed(enabled=True))
+        running.until(FeedState.LIVE)
+        running.until_frames()
+
+
+def test_feeds_of_before_there_was_an_order_keep_that_of_their_age(file: FeedsFile) -> None:
+    feeds = [replace(builders.feed(id_), created_at=at) for id_, at in (("b", 1.0), ("a", 2.0))]
+    file.save(feeds)
+    rows = json.loads(file.path.read_text())
+    for row in rows["feeds"]:
+        del row["enabled"], row["place"]
+    file.path.write_text(json.dumps(rows))
+    assert [(feed.id, feed.place, feed.enabled) for feed in file.load()] == [
+        ("b", 1.0, True),
+        ("a", 2.0, True),
+    ]
 
 
 def test_a_process_of_a_feed_that_is_killed_is_replaced(bus: Bus, start: Start, clip: Path) -> None:
@@ -308,6 +379,123 @@ def test_frames_that_nobody_was_called_for_are_not_forgotten(bus: Bus, start: St
     start()
     queue = Queue(LIVE_QUEUE, connection=bus._redis, serializer=JSONSerializer)
     until(lambda: queue.count == 1, "the ticker asks for a worker")
+
+
+# Trying sources that are no feeds yet
+
+
+def trial(bus: Bus, source: str, *, within_s: float = 15.0) -> FirstPicture:
+    """What the capture process that runs finds behind a source."""
+    until(bus.capture_is_running, "capture runs")
+    asked = bus.ask_trial(Source.parse(source))
+    assert asked is not None
+    deadline = time.monotonic() + within_s
+    while (answer := bus.first_picture(asked.id, 1.0)) is None:
+        assert time.monotonic() < deadline, "no answer"
+    return answer
+
+
+def trials_in(running: Running) -> list[psutil.Process]:
+    found = []
+    for child in psutil.Process(running.process.pid).children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+            if "first-picture" in child.cmdline():
+                found.append(child)
+    return found
+
+
+def test_a_source_is_tried_and_its_first_picture_is_narrow_enough(
+    bus: Bus, start: Start, tmp_path: Path
+) -> None:
+    running = start()
+    wide = write_clip(tmp_path / "wide.mp4", [0, 0.1], images=lambda n: numbered(n + 5, 1280, 720))
+    found = trial(bus, str(wide))
+    assert (jpeg_size_wh(found.jpeg), number_in(found.jpeg)) == ((640, 360), 5)
+    assert (found.problem, found.feed) == ("", "")
+    missing = trial(bus, str(tmp_path / "gone.mp4"))
+    assert (missing.jpeg, "check the name" in missing.problem) == (b"", True)
+    assert running.status("cam").captured == 0
+    assert bus.feeds() == []
+
+
+def test_a_camera_is_tried_without_its_password_showing_anywhere(bus: Bus, start: Start) -> None:
+    camera = MjpegCamera(fps=15, credentials="admin:secret-word")
+    running = start()
+    with camera.on() as port:
+        camera.paused.set()
+        right, wrong = f"http://admin:secret-word@127.0.0.1:{port}/", f"http://127.0.0.1:{port}/"
+        refused = trial(bus, wrong)
+        asked = bus.ask_trial(Source.parse(right))
+        assert asked is not None
+        until(lambda: bool(trials_in(running)), "the source is being tried")
+        lines = [" ".join(child.cmdline()) for child in trials_in(running)]
+        camera.paused.clear()
+        until(lambda: bus.first_picture(asked.id, 0.1) is not None, "an answer")
+    assert "asks for a user and a password" in refused.problem
+    shown = [refused.problem, *lines, running.log.read_text()]
+    assert not [text for text in shown if "secret-word" in text]
+    assert not list(bus._redis.keys("moodline:trial*"))
+
+
+def test_a_source_that_a_feed_has_open_is_not_opened_twice(bus: Bus, start: Start) -> None:
+    camera = MjpegCamera(fps=15, size_wh=(1280, 960))
+    with camera.on() as port:
+        address = f"http://127.0.0.1:{port}/video"
+        bus.put_feed(replace(builders.feed("cam", address), width=1280))
+        running = start()
+        running.until(FeedState.LIVE)
+        running.until_frames()
+        seen = number_in(bus.newest_frame("cam") or b"")
+        found = trial(bus, address)
+    assert found.feed == "cam"
+    assert jpeg_size_wh(found.jpeg) == (640, 480)
+    assert number_in(found.jpeg) >= seen  # another connection would count from 0
+
+
+def test_a_source_that_hangs_is_given_up_and_says_so(bus: Bus, tmp_path: Path) -> None:
+    """The time limit is the parent's: the child need not notice anything."""
+    trials = Trials(bus, command=["/bin/sleep", "60"], environment=dict(os.environ))
+    asked = bus.ask_trial(Source.parse("rtsp://me:secret-word@camera.local/x"))
+    assert asked is not None
+    with patch("workers.trials.TIME_LIMIT_S", 0.2):
+        trials.turn({})
+    children = psutil.Process().children()
+    sleeper = next(child for child in children if "sleep" in child.name())
+    time.sleep(0.3)
+    trials.turn({})
+    assert not sleeper.is_running()
+    answer = bus.first_picture(asked.id, 1.0)
+    assert answer is not None
+    assert answer.problem.startswith("rtsp://***@camera.local/x gave no picture within")
+
+
+def test_an_attempt_that_breaks_down_says_so(bus: Bus) -> None:
+    trials = Trials(bus, command=["/bin/false"], environment=dict(os.environ))
+    asked = bus.ask_trial(Source.parse("demo"))
+    assert asked is not None
+
+    def answered() -> FirstPicture | None:
+        trials.turn({})
+        return bus.first_picture(asked.id, 0.1)
+
+    deadline = time.monotonic() + 5
+    while (answer := answered()) is None:
+        assert time.monotonic() < deadline
+    assert "try it again" in answer.problem
+
+
+def test_questions_are_bounded_can_be_taken_back_and_are_forgotten(bus: Bus) -> None:
+    asked = [bus.ask_trial(Source.parse(str(number))) for number in range(5)]
+    first, second = asked[0], asked[1]
+    assert [each is not None for each in asked] == [True, True, True, True, False]
+    assert first is not None
+    assert second is not None
+    assert bus.withdraw_trial(first.id)
+    assert bus.take_trial() == second
+    assert not bus.withdraw_trial(second.id)
+    bus.answer_trial(second.id, FirstPicture(problem="Plug it in."))
+    for key in bus._redis.keys("moodline:trial*"):
+        assert 0 < bus._redis.pttl(key) <= 6000, key
 
 
 # Servers that fail

@@ -27,7 +27,7 @@ from tests import builders
 from tests.workers import cameras
 from tests.workers.cameras import MjpegCamera, decoded, jpeg_of, number_in, numbered, write_clip
 from workers import sources
-from workers.sources import EvenRate, ImageBGR, Picture, Pulse, fitted_wh, jpeg_size_wh
+from workers.sources import EvenRate, ImageBGR, Limits, Picture, Pulse, fitted_wh, jpeg_size_wh
 
 Read = Callable[..., Iterator[Picture]]
 
@@ -71,7 +71,7 @@ def numbers(pictures: Iterator[Picture], count: int | None = None) -> list[int]:
 def test_frames_are_chosen_evenly_and_no_more_than_asked(
     fps_in: float, fps: float, expected: int
 ) -> None:
-    rate = EvenRate(fps)
+    rate = EvenRate(Limits(fps, 640))
     kept = [i / fps_in for i in range(int(10 * fps_in)) if rate.keeps(i / fps_in)]
     assert abs(len(kept) - expected) <= 1
     gaps = np.diff(kept[1:])
@@ -79,13 +79,13 @@ def test_frames_are_chosen_evenly_and_no_more_than_asked(
 
 
 def test_a_camera_of_the_very_same_rate_loses_nothing_to_jitter() -> None:
-    rate, random = EvenRate(15), np.random.default_rng(1)
+    rate, random = EvenRate(Limits(15, 640)), np.random.default_rng(1)
     times = np.arange(300) / 15 + random.uniform(0, 0.9 / 15, 300)
     assert sum(rate.keeps(t) for t in times) >= 298
 
 
 def test_a_clock_that_is_set_back_or_forward_stops_nothing() -> None:
-    rate = EvenRate(10)
+    rate = EvenRate(Limits(10, 640))
     for start in (1000.0, 5.0, 7000.0):
         assert sum(rate.keeps(start + i / 10) for i in range(20)) == 20
 
