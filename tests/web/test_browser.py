@@ -20,7 +20,7 @@ from tests.web.studio import Studio
 # was drawn: in the frame's own place, with some pixels of a box's colour around it.
 _SQUARE_IS_FRAMED = """
 () => {
-  const canvas = document.querySelector("canvas");
+  const canvas = document.querySelector(".tile-picture canvas");
   const { data, width, height } = canvas.getContext("2d").getImageData(
     0, 0, canvas.width, canvas.height);
   const at = (x, y) => data.subarray(4 * (y * width + x), 4 * (y * width + x) + 3);
@@ -135,11 +135,13 @@ def test_a_feed_is_added_and_removed_by_keyboard(
     dialog.get_by_label("Name").press("Enter")
     expect(page.get_by_role("heading", name="Hall <b>1</b>")).to_be_visible()
     assert [feed.name for feed in bus.feeds()] == ["Hall <b>1</b>"]
+    page.get_by_role("button", name="More about Hall").press("Enter")
     page.get_by_role("button", name="Remove Hall").press("Enter")
     confirm = page.get_by_role("dialog")
     expect(confirm).to_contain_text("Remove “Hall <b>1</b>”?")
     confirm.get_by_role("button", name="Cancel").press("Enter")
     assert len(bus.feeds()) == 1
+    page.get_by_role("button", name="More about Hall").press("Enter")
     page.get_by_role("button", name="Remove Hall").press("Enter")
     confirm.get_by_role("button", name="Remove feed").press("Enter")
     expect(page.get_by_text("Nothing to watch yet")).to_be_visible()
@@ -217,9 +219,9 @@ def test_a_hidden_page_lets_pictures_pass_and_goes_on_when_seen(
         page.evaluate(hide % "true")
         wait_until(lambda: bus.statuses(["cam"])["cam"].viewers == 1)
         page.wait_for_timeout(1500)
-        before = page.evaluate("document.querySelector('canvas').toDataURL().length")
+        before = page.evaluate("document.querySelector('.tile-picture canvas').toDataURL().length")
         page.wait_for_timeout(400)
-        assert page.evaluate("document.querySelector('canvas').toDataURL().length") == before
+        assert page.evaluate("document.querySelector('.tile-picture canvas').toDataURL().length") == before
         page.evaluate(hide % "false")
         expect(page.locator(".shown dd")).not_to_have_text("0/s")
 

@@ -1,12 +1,14 @@
 // The connection to Moodline: one socket for the page, which says what happens as events.
 //
-// Events: "frame" {meta, jpeg, acknowledge, first}, "feeds" [feed], "status" {ok, problems},
-// "removed" feed id, "health" "up" | "slow" | "down" | "out".
+// Events: "frame" {meta, jpeg, acknowledge, first}, where acknowledge(pauseS) asks for the next one
+// of that feed, in so many seconds; "feeds" [feed], "status" {ok, problems}, "removed" feed id,
+// "event" what a rule has found, "health" "up" | "slow" | "down" | "out".
 
 import { io } from "./vendor/socket.io.esm.min.js";
 
 const CLOCK_EVERY_MS = 1000;
-const ANSWER_WITHIN_MS = 2000;
+const ANSWER_WITHIN_MS = 1500;
+const ANEW_AFTER = 4; // questions without an answer in time: the connection is dead and does not say so
 const ASKED_WITHIN_MS = 8000; // a picture may be long on its way
 
 export class Link extends EventTarget {
@@ -15,6 +17,7 @@ export class Link extends EventTarget {
   #fresh = new Set(); // watched, and no picture yet
   #offsets = [];
   #health = "";
+  #unanswered = 0;
 
   constructor() {
     super();
@@ -27,8 +30,10 @@ export class Link extends EventTarget {
     const socket = this.#socket;
     socket.on("connect", () => {
       this.#offsets = [];
+      this.#unanswered = 0;
       this.#say("health", (this.#health = "up"));
       socket.emit("watch_feeds", {}, () => {});
+      socket.emit("watch_events", {}, () => {});
       for (const feed of this.#watched) this.#watch(feed);
       this.#compareClocks();
     });
@@ -38,12 +43,16 @@ export class Link extends EventTarget {
     socket.on("connect_error", () => this.#refused());
     socket.on("frame", (meta, jpeg, acknowledge) => {
       const first = this.#fresh.delete(meta.feed); // the newest there was, however old
-      this.#say("frame", { meta, jpeg, acknowledge, first });
+      const received = performance.now();
+      const answer = (pauseS) =>
+        acknowledge({ held_s: (performance.now() - received) / 1000, pause_s: pauseS });
+      this.#say("frame", { meta, jpeg, acknowledge: answer, first });
     });
     socket.on("feeds", (feeds, acknowledge) => {
       this.#say("feeds", feeds);
       acknowledge();
     });
+    socket.on("event", (event) => this.#say("event", event));
     socket.on("status", (status) => this.#say("status", status));
     socket.on("feed_removed", ({ feed }) => {
       this.#watched.delete(feed);
@@ -77,6 +86,11 @@ export class Link extends EventTarget {
     if (this.#socket.connected) this.#watch(feed);
   }
 
+  // Have the newest picture of a watched feed now.
+  again(feed) {
+    if (this.#watched.has(feed) && this.#socket.connected) this.#watch(feed);
+  }
+
   unwatch(feed) {
     if (this.#watched.delete(feed) && this.#socket.connected) {
       this.#socket.emit("unwatch", { feed }, () => {});
@@ -85,7 +99,7 @@ export class Link extends EventTarget {
 
   #watch(feed) {
     this.#fresh.add(feed);
-    this.#socket.emit("watch", { feed }, (answer) => {
+    this.#socket.emit("watch", { feed, adapt: true }, (answer) => {
       if (!answer.ok) this.#watched.delete(feed);
     });
   }
@@ -98,12 +112,20 @@ export class Link extends EventTarget {
       if (!this.#socket.connected) return;
       const health = late ? "slow" : "up";
       if (health !== this.#health) this.#say("health", (this.#health = health));
+      this.#unanswered = late ? this.#unanswered + 1 : 0;
+      if (this.#unanswered >= ANEW_AFTER) this.#anew();
       if (late) return;
       const took = Date.now() / 1000 - sent;
       this.#offsets.push({ took, offset: answer.now - (sent + took / 2) });
       if (this.#offsets.length > 8) this.#offsets.shift();
       this.#offsets.sort((a, b) => a.took - b.took);
     });
+  }
+
+  // TCP would go on with a connection whose network was cut only half a minute after it is back.
+  #anew() {
+    this.#unanswered = 0;
+    this.#socket.io.engine.close();
   }
 
   async #refused() {

@@ -1,13 +1,16 @@
-// Draws faces over the picture they were found in: box, number, emotion, confidence. A face that the
-// model is unsure of gets a dashed box, a colour of its own and the word.
+// Draws faces over the picture they were found in: box, number, emotion, confidence, and bars of the
+// likeliest emotions. A face that the model is unsure of gets a dashed box, a colour of its own and
+// the word.
 
-import { colourOfFace, wordForFace } from "./palette.js";
+import { colourOf, colourOfFace, wordFor, wordForFace } from "./palette.js";
 import { percent } from "./texts.js";
 
 const INK = "#14161b";
 const FONT = '600 {}px "Avenir Next", "Segoe UI", "Noto Sans", "Liberation Sans", sans-serif';
 
-const ALL_LAYERS = { boxes: true, names: true, emotions: true };
+const BARS = 3;
+
+const ALL_LAYERS = { boxes: true, names: true, emotions: true, bars: false };
 
 // `scale` is canvas pixels for each picture pixel, `unit` canvas pixels for each CSS pixel. The box of
 // the track that is `chosen` among the layers stands out.
@@ -23,6 +26,9 @@ export function drawFaces(context, faces, scale, unit, layers = ALL_LAYERS) {
       const line = faces[i].track === layers.chosen ? 1.7 * stroke : stroke;
       drawBox(context, box, line, colourOfFace(faces[i]), faces[i].unsure);
     });
+  }
+  if (layers.bars) {
+    boxes.forEach((box, i) => drawBars(context, faces[i].scores, box, size, stroke, width));
   }
   if (!layers.names && !layers.emotions) return;
   // Labels last and those of large faces first, so that none covers another.
@@ -55,6 +61,33 @@ function drawBox(context, [x, y, width, height], stroke, colour, dashed) {
   context.strokeStyle = colour;
   context.stroke();
   context.setLineDash([]);
+}
+
+// Beside the face: right of it, or left where the picture ends.
+function drawBars(context, scores, [x, y, faceWidth, faceHeight], size, stroke, width) {
+  const top = Object.entries(scores).sort((a, b) => b[1] - a[1]).slice(0, BARS);
+  const small = size * 0.8;
+  const [row, w] = [small * 1.5, small * 9];
+  const h = row * top.length + small * 0.6;
+  const right = x + faceWidth + stroke * 2;
+  const left = right + w <= width ? right : Math.max(0, x - w - stroke * 2);
+  const from = Math.max(0, y + (faceHeight - h) / 2);
+  const font = context.font;
+  context.font = FONT.replace("{}", small.toFixed(1));
+  context.beginPath();
+  context.roundRect(left, from, w, h, small * 0.4);
+  context.fillStyle = "rgb(20 22 27 / 72%)";
+  context.fill();
+  top.forEach(([label, share], i) => {
+    const middle = from + small * 0.3 + row * (i + 0.5);
+    context.fillStyle = "#f0ede6";
+    context.fillText(wordFor(label), left + small * 0.5, middle + small * 0.06, small * 4.6);
+    context.fillStyle = colourOf(label);
+    context.beginPath();
+    context.roundRect(left + small * 5.3, middle - small * 0.35, small * 3.3 * share + 1, small * 0.7, small * 0.15);
+    context.fill();
+  });
+  context.font = font;
 }
 
 function labelPlace([x, y, , faceHeight], textWidth, size, stroke, [width, height], taken) {
