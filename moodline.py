@@ -133,7 +133,8 @@ def _run_all(settings: Settings, wanted: Sequence[Source], *, open_browser: bool
         else:
             _require_redis(url)
         added += _register(settings, url, wanted)
-        for role in ("capture", "web", *(f"worker {i + 1}" for i in range(settings.workers))):
+        workers = (f"worker {i + 1}" for i in range(settings.workers))
+        for role in ("capture", "events", "web", *workers):
             supervisor.add(role, _part(role.split()[0]))
         address = f"http://{_reachable_host(settings.host)}:{settings.port}"
         click.echo("Moodline is starting …")
@@ -348,6 +349,14 @@ def capture_feed(feed_id: str) -> None:
     part.run_feed(*_part_settings("capture"), feed_id)
 
 
+@main.command()
+def events() -> None:
+    """Look for events by the rules, and bring them to their targets."""
+    from workers import events as part
+
+    part.run(*_part_settings("events"))
+
+
 @main.command("first-picture", hidden=True)
 def first_picture() -> None:
     """Try the one source that standard input names (started by `capture`)."""
@@ -408,7 +417,7 @@ def web(host: str | None, port: int | None) -> None:
 
 
 @main.command()
-@click.argument("role", type=click.Choice(["capture", "worker", "web"]))
+@click.argument("role", type=click.Choice(["capture", "worker", "web", "events"]))
 def health(role: str) -> None:
     """Exit with 0 if that part is well on this machine (for container health checks)."""
     if role == "web":
@@ -433,6 +442,21 @@ def health(role: str) -> None:
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     help="Write each picture with boxes and labels into this folder, those of one name numbered.",
+    if role == "events":
+        _require_events_leader()
+
+
+def _require_events_leader() -> None:
+    """Raise BusError unless some process looks for events: one that leads, here or elsewhere."""
+    from shared.event_bus import EventBus
+
+    settings = config.load()
+    bus = EventBus(_redis_url(settings))
+    try:
+        if not bus.led()[0]:
+            raise BusError("No process looks for events: see the log of `moodline events`.")
+    finally:
+        bus.close()
 )
 def image(files: tuple[Path, ...], as_json: bool, out: Path | None) -> None:
     """Judge the faces in still pictures."""

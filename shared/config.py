@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -24,6 +24,7 @@ from shared.source import mask_address
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 _PREFIX = "MOODLINE_"
 _ENV_FILE = ".env"
+_SHORTEST_KEY = 32
 
 
 class Settings(BaseSettings):
@@ -86,6 +87,16 @@ class Settings(BaseSettings):
 
     # Capture
     fps: float = Field(15.0, gt=0, le=60, description="Frames per second captured of a feed.")
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto "
+        "are believed, with commas between.",
+    )
+    session_key: SecretStr | None = Field(
+        None,
+        description="Key that signs logins, 32 characters or more, the same for all web processes; "
+        "unset: one is made in the data folder.",
+    )
     width: int = Field(640, ge=64, le=3840, description="Widest picture captured, in pixels.")
     jpeg_quality: int = Field(85, ge=30, le=100, description="JPEG quality of captured frames.")
 
@@ -109,14 +120,47 @@ class Settings(BaseSettings):
         description="Least serious log line shown: debug, info, warning or error.",
     )
 
-    @field_validator("allowed_hosts", mode="before")
+    @field_validator("allowed_hosts", "webhook_allow", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
+    # Events
+    webhook_allow: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Hosts or networks that webhooks may go to although they are not on the public "
+        "internet, with commas between, such as 192.168.1.20,10.0.0.0/8,hub.local.",
+    )
+    mqtt_url: SecretStr | None = Field(
+        None,
+        description="Broker that events are published to: mqtt://user:password@host:1883/prefix, "
+        "mqtts:// with TLS; unset: none.",
+    )
+    events_kept: int = Field(1000, ge=10, le=100_000, description="How many events are kept.")
+    events_days: float = Field(
+        7, gt=0, le=3650, description="Days after which an event is deleted with its picture."
+    )
+
             return tuple(part.strip().lower() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("password", "redis_url", "media_url", "yunet_model", mode="before")
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for part in value:
+            ipaddress.ip_network(part, strict=False)
+        return value
+
+    @field_validator("session_key")
+    @classmethod
+    def _is_long(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < _SHORTEST_KEY:
+            raise ValueError(f"a key needs {_SHORTEST_KEY} characters or more")
+        return value
+
+    @field_validator(
+        *("password", "session_key", "redis_url", "media_url", "mqtt_url", "yunet_model"),
+        mode="before",
+    )
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return None if value == "" else value
@@ -189,7 +233,7 @@ def describe(settings: Settings) -> Iterator[SettingRow]:
             text = ""
         elif isinstance(value, SecretStr):
             address = mask_address(value.get_secret_value())
-            text = address if name in ("redis_url", "media_url") else "***"
+            text = address if name in ("redis_url", "media_url", "mqtt_url") else "***"
         elif isinstance(value, tuple):
             text = ",".join(value)
         else:
@@ -206,4 +250,5 @@ def _variable(name: str) -> str:
 
 
 def _is_secret(variable: str) -> bool:
-    return variable in ("REDIS_URL", "MEDIA_URL", _PREFIX + "PASSWORD")
+    info = Settings.model_fields.get(variable.removeprefix(_PREFIX).lower())
+    return info is not None and SecretStr in (info.annotation, *get_args(info.annotation))

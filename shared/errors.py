@@ -8,6 +8,8 @@
     │   ├── SourceEnded           a source that has an end has reached it
     │   └── SourceRefused         only a person can help: no such file or webcam, a wrong password
     ├── ModelError                a model folder is missing, incomplete, or disagrees with its card
+    ├── AddressRefused            a webhook's address is malformed, or lies where none may go
+    ├── DeliveryFailed            an event did not reach its target
     ├── DataError                 training or evaluation data cannot be used
     ├── InvalidRecord             a value breaks the contract of a record in `shared.schema`
     ├── NotFound                  a feed, video or stored file that does not exist was named
@@ -49,6 +51,18 @@ class SourceRefused(SourceError):
 
 class ModelError(MoodlineError):
     """A model folder is missing, incomplete, or disagrees with its card."""
+
+
+class AddressRefused(MoodlineError):
+    """A webhook's address is malformed, or lies where webhooks must not go."""
+
+
+class DeliveryFailed(MoodlineError):
+    """An event did not reach its target; `for_good`: trying again would not help."""
+
+    def __init__(self, reason: str, *, for_good: bool = False) -> None:
+        super().__init__(reason)
+        self.for_good = for_good
 
 
 class DataError(MoodlineError):

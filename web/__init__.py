@@ -13,10 +13,12 @@ from flask_socketio import SocketIO
 
 from shared.bus import Bus
 from shared.config import Settings
+from shared.event_bus import EventBus
 from shared.jobs import Jobs
 from shared.media import Media
 from shared.videos import Videos
 from web import (
+    events,
     feeds,
     form,
     health,
@@ -68,6 +70,8 @@ def create_app(settings: Settings, bus: Bus) -> Flask:
     kept = Videos(bus.url, Media(settings.media_address), jobs)
     bodies, parts = Bodies(settings.max_upload_mb), Parts(settings.data_dir)
     intake = Intake(kept)
+    event_bus = EventBus(bus.url)
+    event_relay = events.EventRelay(socketio, event_bus)
     problem.register(app)
     for blueprint in (
         language.blueprint(),
@@ -77,6 +81,7 @@ def create_app(settings: Settings, bus: Bus) -> Flask:
         feeds.blueprint(settings, bus),
         trials.blueprint(bus),
         pictures.blueprint(bus, follower),
+        events.blueprint(settings, bus, event_bus),
         videos.blueprint(kept),
         report.blueprint(kept),
         people.blueprint(kept),
@@ -84,7 +89,10 @@ def create_app(settings: Settings, bus: Bus) -> Flask:
         uploads.blueprint(bodies, parts, intake),
     ):
         app.register_blueprint(blueprint)
-    app.extensions["moodline"] = (live, cameras, follower, intake, parts, kept)
+    app.extensions["moodline"] = (
+        *(live, cameras, follower, intake, parts, kept),
+        *(event_relay, event_bus),
+    )
     app.wsgi_app = Guard(app.wsgi_app, settings, sessions)  # type: ignore[method-assign]
     return app
 

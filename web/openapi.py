@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from shared import video
+from shared import events, video
 from shared.schema import MAX_FPS, MAX_NAME_LENGTH, MAX_WIDTH, MIN_WIDTH, Drop, FeedState
 
 _NUMBER = {"type": "number"}
 _COUNT = {"type": "integer", "minimum": 0}
 _TEXT = {"type": "string"}
+_MAYBE_TEXT = {"type": ["string", "null"]}
 _MAYBE_NUMBER = {"type": ["number", "null"]}
 _SHARE = {"type": "number", "minimum": 0, "maximum": 1}
 
@@ -30,6 +31,7 @@ def describe() -> dict[str, Any]:
             **_health(),
             **_feeds(),
             **_pictures(),
+            **_events(),
             **_videos(),
             **_uploads(),
             **_reports(),
@@ -221,6 +223,151 @@ def _pictures() -> dict[str, Any]:
                 },
             ),
         },
+    }
+
+
+def _events() -> dict[str, Any]:
+    rule = {"$ref": "#/components/schemas/Rule"}
+    event = {"$ref": "#/components/schemas/Event"}
+    no_rule = {"404": _problem("There is no such rule.")}
+    no_event = {"404": _problem("There is no such event (any more).")}
+    wrong = {
+        "400": _problem("A field does not fit; `field` names it."),
+        "415": _problem("The body is not declared as JSON."),
+    }
+    body = {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/NewRule"}}},
+    }
+    rule_id = {"name": "rule_id", "in": "path", "required": True, "schema": _TEXT}
+    event_id = {"name": "event_id", "in": "path", "required": True, "schema": _TEXT}
+    overview = _object(
+        {
+            "rules": {"type": "array", "items": rule},
+            "labels": {
+                "type": "array",
+                "items": _TEXT,
+                "description": "The emotions that rules can name; empty: no worker runs.",
+            },
+            "mqtt": {**_MAYBE_TEXT, "description": "The broker that events are published to."},
+            "running": {"type": "boolean", "description": "Whether events are looked for."},
+        }
+    )
+    asked = {
+        "feed": {**_TEXT, "description": "Events of this feed alone."},
+        "since": {**_NUMBER, "minimum": 0, "description": "Epoch seconds."},
+        "limit": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100},
+    }
+    return {
+        "/api/rules": {
+            "get": _operation("All rules, oldest first.", {"200": _json("The rules.", overview)}),
+            "post": {
+                **_operation(
+                    "Add a rule. It survives restarts.", {"201": _json("The rule.", rule), **wrong}
+                ),
+                "requestBody": body,
+            },
+        },
+        "/api/rules/{rule_id}": {
+            "parameters": [rule_id],
+            "get": _operation("One rule.", {"200": _json("The rule.", rule), **no_rule}),
+            "put": {
+                **_operation(
+                    "Replace a rule: what is left out goes back to its default.",
+                    {"200": _json("The rule.", rule), **wrong, **no_rule},
+                ),
+                "requestBody": body,
+            },
+            "delete": _operation(
+                "Remove a rule; its events stay.",
+                {"204": {"description": "It is gone."}, **no_rule},
+            ),
+        },
+        "/api/rules/{rule_id}/test": {
+            "parameters": [rule_id],
+            "post": _operation(
+                "Send an event to the rule's targets that says it is a test.",
+                {"202": _json("It; its deliveries tell how it goes.", event), **no_rule},
+            ),
+        },
+        "/api/events": {
+            "get": {
+                **_operation(
+                    "What has happened, newest first.",
+                    {
+                        "200": _json("The events.", {"type": "array", "items": event}),
+                        "400": _problem("`since` or `limit` does not fit."),
+                    },
+                ),
+                "parameters": [
+                    {"name": name, "in": "query", "schema": schema}
+                    for name, schema in asked.items()
+                ],
+            },
+            "delete": _operation(
+                "Delete all events with their pictures.", {"204": {"description": "They are gone."}}
+            ),
+        },
+        "/api/events/{event_id}": {
+            "parameters": [event_id],
+            "get": _operation("One event.", {"200": _json("The event.", event), **no_event}),
+            "delete": _operation(
+                "Delete an event, its picture, and what was still to be delivered of it.",
+                {"204": {"description": "It is gone."}, **no_event},
+            ),
+        },
+        "/api/events/{event_id}/picture.jpg": {
+            "parameters": [event_id],
+            "get": _operation(
+                "The picture in which it happened.",
+                {
+                    "200": {
+                        "description": "The picture.",
+                        "content": {
+                            "image/jpeg": {
+                                "schema": {"type": "string", "contentMediaType": "image/jpeg"}
+                            }
+                        },
+                    },
+                    "404": _problem("There is no such event, or no picture of it is kept."),
+                },
+            ),
+        },
+    }
+
+
+def _rule_fields() -> dict[str, Any]:
+    """What a rule has, as it is sent and as it is answered."""
+    return {
+        "name": {**_TEXT, "minLength": 1, "maxLength": events.MAX_NAME_LENGTH},
+        "kind": {"enum": [kind.value for kind in events.RuleKind]},
+        "emotion": {**_MAYBE_TEXT, "description": "A label; of emotion_over alone."},
+        "share": {
+            "type": ["number", "null"],
+            "minimum": 0.01,
+            "maximum": 0.99,
+            "description": "What the emotion's score has to be above; of emotion_over alone.",
+        },
+        "for_s": {
+            **_NUMBER,
+            "minimum": 0,
+            "maximum": events.MAX_FOR_S,
+            "description": "How long it has to be so, in seconds.",
+        },
+        "feeds": {
+            "type": ["array", "null"],
+            "items": _TEXT,
+            "maxItems": events.MAX_FEEDS,
+            "description": "Ids of the feeds that are watched; null: all.",
+        },
+        "cooldown_s": {
+            **_NUMBER,
+            "minimum": 0,
+            "maximum": events.MAX_COOLDOWN_S,
+            "description": "For so long after an event the feed's next ones pass in silence.",
+        },
+        "picture": {"type": "boolean", "description": "Whether the picture is kept."},
+        "enabled": {"type": "boolean"},
     }
 
 
@@ -571,6 +718,75 @@ def _schemas() -> dict[str, Any]:
                 "width": {"type": "integer", "description": "Pixels captured across, at most."},
                 "enabled": {"type": "boolean", "description": "Whether it is captured."},
                 "created_at": {**_NUMBER, "description": "Epoch seconds."},
+            }
+        ),
+        "NewRule": {
+            "type": "object",
+            "required": ["kind"],
+            "additionalProperties": False,
+            "properties": {
+                **_rule_fields(),
+                "webhooks": {
+                    "type": "array",
+                    "maxItems": events.MAX_WEBHOOKS,
+                    "items": {
+                        "type": "object",
+                        "additionalProperties": False,
+                        "properties": {
+                            "url": {**_TEXT, "description": "Of a new webhook."},
+                            "id": {**_TEXT, "description": "Of one that stays as it is."},
+                            "secret": {**_TEXT, "description": "Signs what is sent."},
+                        },
+                    },
+                },
+            },
+        },
+        "Rule": _object(
+            {
+                "id": _TEXT,
+                **_rule_fields(),
+                "webhooks": {
+                    "type": "array",
+                    "items": _object(
+                        {
+                            "id": _TEXT,
+                            "url": {**_TEXT, "description": "Scheme and host alone."},
+                            "signed": {"type": "boolean"},
+                        }
+                    ),
+                },
+                "created_at": {**_NUMBER, "description": "Epoch seconds."},
+            }
+        ),
+        "Event": _object(
+            {
+                "id": {**_TEXT, "description": "The same at every attempt to deliver it."},
+                "rule": {**_TEXT, "description": "The rule's id."},
+                "name": {**_TEXT, "description": "The rule's name then."},
+                "kind": {"enum": [kind.value for kind in events.RuleKind]},
+                "feed": {**_TEXT, "description": "The feed's id; empty in a test."},
+                "feed_name": _TEXT,
+                "at": {**_NUMBER, "description": "When it was captured, in epoch seconds."},
+                "track": {"type": ["integer", "null"], "description": "The face it is about."},
+                "emotion": _MAYBE_TEXT,
+                "value": {**_MAYBE_NUMBER, "description": "The emotion's score then."},
+                "test": {"type": "boolean", "description": "Nothing happened: somebody tries."},
+                "picture": {**_MAYBE_TEXT, "description": "Address of the picture, if kept."},
+                "deliveries": {
+                    "type": "array",
+                    "items": _object(
+                        {
+                            "to": _TEXT,
+                            "state": {"enum": [state.value for state in events.DeliveryState]},
+                            "attempts": _COUNT,
+                            "at": {
+                                **_MAYBE_NUMBER,
+                                "description": "Of success, of giving up, or of the first failure.",
+                            },
+                            "reason": _MAYBE_TEXT,
+                        }
+                    ),
+                },
             }
         ),
         "Timeline": _object(
