@@ -86,6 +86,7 @@ test-packages:
 	@missing=; \
 	command -v chromium >/dev/null || missing="$$missing chromium fonts-dejavu-core"; \
 	command -v ffmpeg >/dev/null || missing="$$missing ffmpeg"; \
+	PATH="$$PATH:/usr/sbin" command -v mosquitto >/dev/null || missing="$$missing mosquitto"; \
 	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
 	command -v nginx >/dev/null || missing="$$missing nginx-light"; \
 	command -v ip >/dev/null || missing="$$missing iproute2"; \

@@ -22,7 +22,7 @@ def compose() -> dict[str, Any]:
 
 def test_the_compose_file_fits_the_compose_specification(compose: dict[str, Any]) -> None:
     parsed = PyCompose.from_json(json.dumps(compose))
-    assert set(parsed.service_names()) == {"redis", "capture", "worker", "web"}
+    assert set(parsed.service_names()) == {"redis", "capture", "events", "worker", "web"}
 
 
 def test_the_specification_check_would_notice_a_mistake(compose: dict[str, Any]) -> None:
