@@ -10,7 +10,8 @@
 - Answers carry a Content-Security-Policy that allows this origin's own files and no inline script.
 
 Only the Host header says what this server is called: X-Forwarded-Host is anybody's claim. Behind a
-proxy, let it pass on Host, and name that host in MOODLINE_ALLOWED_HOSTS.
+proxy, let it pass on Host, and name that host in MOODLINE_ALLOWED_HOSTS. Who asks, and whether over
+TLS, is believed of a proxy that MOODLINE_TRUSTED_PROXIES names, and of nobody else.
 """
 
 from __future__ import annotations
@@ -68,6 +69,9 @@ class Guard:
         self._app = app
         self._sessions = sessions
         self._hosts = {*_LOCAL, _plain(settings.host), *map(_without_port, settings.allowed_hosts)}
+        self._proxies = [
+            ipaddress.ip_network(part, strict=False) for part in settings.trusted_proxies
+        ]
         self._any_address = settings.listens_beyond_this_machine
         if self._any_address:
             name = socket.gethostname().lower()
@@ -88,12 +92,36 @@ class Guard:
                 more.append(("Cache-Control", "no-store"))
             return start_response(status, [*headers, *more], exc_info)
 
+        if self._is_proxy(environ.get("REMOTE_ADDR", "")):
+            self._see_through_proxies(environ)
         refusal = self._foreign(environ) or self._stranger(environ)
         if refusal is not None:
             return refusal(environ, start_with_headers)
         # JPEG does not shrink: a WebSocket that compresses would only spend processor time on it.
         environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
         return self._app(environ, start_with_headers)
+
+    def _is_proxy(self, address: str) -> bool:
+        try:
+            ip = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(ip in network for network in self._proxies)
+
+    def _see_through_proxies(self, environ: WSGIEnvironment) -> None:
+        """Put the client's address and scheme in the place of the proxy's.
+
+        Each proxy adds the address that it was asked from: the last one that is no proxy's is true,
+        and whatever stands before it is the client's own claim.
+        """
+        for address in reversed(environ.get("HTTP_X_FORWARDED_FOR", "").split(",")):
+            if not _is_ip(address.strip()):
+                break
+            environ["REMOTE_ADDR"] = address.strip()
+            if not self._is_proxy(address.strip()):
+                break
+        if environ.get("HTTP_X_FORWARDED_PROTO", "").strip().lower() == "https":
+            environ["wsgi.url_scheme"] = "https"
 
     def _foreign(self, environ: WSGIEnvironment) -> Response | None:
         """A refusal for a request by the wrong name or from somebody else's page."""

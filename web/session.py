@@ -3,7 +3,8 @@
 Where a password is set, a request shows a session cookie (from the login page) or the password
 itself (``Authorization: Bearer``, for programs). A session is a signed time, good for thirty days
 and until the password changes; the signing key lies in the data folder, so logins survive
-restarts. After a few wrong guesses an address has to wait, ever longer, up to a minute.
+restarts, or is a setting, so that several web processes know one another's logins. After a few
+wrong guesses an address has to wait, ever longer, up to a minute.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from http import HTTPStatus
-from pathlib import Path
 
 from flask import Blueprint, Response, make_response, redirect, render_template, request
 from itsdangerous import BadSignature, TimestampSigner
@@ -82,7 +82,7 @@ class Sessions:
             password = settings.password.get_secret_value()
             self._digest = _digest(password)
             self._signer = TimestampSigner(
-                _key(settings.data_dir) + self._digest, salt="moodline-session"
+                _key(settings) + self._digest, salt="moodline-session"
             )
 
     def is_password(self, text: str) -> bool:
@@ -169,11 +169,13 @@ def _network(address: str) -> str:
     return str(ipaddress.ip_network((ip, 64 if ip.version == 6 else 32), strict=False))
 
 
-def _key(data_dir: Path) -> bytes:
-    """The signing key of this data folder, made at first use, readable by this user only."""
-    path = data_dir / "session.key"
+def _key(settings: Settings) -> bytes:
+    """The key of the setting, else the data folder's: made at first use, for this user only."""
+    if settings.session_key is not None:
+        return settings.session_key.get_secret_value().encode()
+    path = settings.data_dir / "session.key"
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
         try:
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:

@@ -91,6 +91,23 @@ def test_secrets_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "geheim" not in repr(settings) + str(settings) + repr(list(config.describe(settings)))
 
 
+def test_a_session_key_is_long_and_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOODLINE_SESSION_KEY", "kurz-und-geheim")
+    with pytest.raises(ConfigError, match="32 characters") as refused:
+        config.load()
+    assert "geheim" not in str(refused.value)
+    monkeypatch.setenv("MOODLINE_SESSION_KEY", "geheim" * 6)
+    assert "geheim" not in repr(config.load()) + repr(list(config.describe(config.load())))
+
+
+def test_proxies_are_addresses_or_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOODLINE_TRUSTED_PROXIES", "10.0.0.0/8, 192.168.1.7")
+    assert config.load().trusted_proxies == ("10.0.0.0/8", "192.168.1.7")
+    monkeypatch.setenv("MOODLINE_TRUSTED_PROXIES", "nginx")
+    with pytest.raises(ConfigError, match="MOODLINE_TRUSTED_PROXIES"):
+        config.load()
+
+
 def test_videos_are_kept_in_the_data_folder_unless_told_otherwise(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -227,3 +227,25 @@ def test_every_answer_carries_the_policy(tmp_path: Path) -> None:
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert answer.headers["Cache-Control"] == "no-store"
         assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("proxies", "forwarded", "seen"),
+    [
+        ((), "203.0.113.9", "192.168.1.7 http"),  # nobody is believed
+        (("192.168.1.0/24",), "203.0.113.9", "203.0.113.9 https"),
+        (("192.168.1.7",), "10.0.0.1, 203.0.113.9", "203.0.113.9 https"),  # the first is a claim
+        (("192.168.1.7", "10.0.0.0/8"), "203.0.113.9, 10.0.0.1", "203.0.113.9 https"),
+        (("192.168.1.7",), "'; drop", "192.168.1.7 https"),
+        (("192.168.1.8",), "203.0.113.9", "192.168.1.7 http"),
+    ],
+)
+def test_only_trusted_proxies_say_who_asks(
+    tmp_path: Path, proxies: tuple[str, ...], forwarded: str, seen: str
+) -> None:
+    door = Door(tmp_path, trusted_proxies=proxies)
+    told = [("X-Forwarded-For", forwarded), ("X-Forwarded-Proto", "https")]
+    environ = EnvironBuilder(headers=told, environ_base={"REMOTE_ADDR": "192.168.1.7"})
+    found = environ.get_environ()
+    list(Guard(app, door.settings, door.sessions)(found, lambda *_: lambda _: None))
+    assert f"{found['REMOTE_ADDR']} {found['wsgi.url_scheme']}" == seen

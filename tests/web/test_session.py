@@ -120,3 +120,15 @@ def test_ipv6_addresses_of_one_network_guess_together() -> None:
     assert guesses.wait_s("2001:db8:0:1::1") == 0
     guesses.right("2001:db8::1")
     assert guesses.wait_s("2001:db8::ffff") == 0
+
+
+def test_web_processes_with_one_key_know_one_anothers_logins(tmp_path: Path) -> None:
+    """Each has a data folder of its own, as on machines of their own."""
+    one, two, stranger = (
+        Sessions(settings(tmp_path / name, password=PASSWORD, session_key=key * 32))
+        for name, key in (("one", "a"), ("two", "a"), ("three", "b"))
+    )
+    cookie = one.new_cookie()
+    assert two.is_valid(cookie)
+    assert not stranger.is_valid(cookie)
+    assert not list(tmp_path.rglob("session.key"))
