@@ -23,7 +23,7 @@ import json
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
@@ -55,6 +55,7 @@ LEASE_S = 1.2  # a killed worker's feeds wait this long; renewed at every third 
 MAX_RESULTS = 64  # results a feed keeps for the page: some four seconds at 15 frames/s
 PICTURES_TTL_S = 10.0  # of a feed whose camera sends nothing more, pictures go after this
 FRAMES_KEPT_S = 2.0  # frames a feed keeps: four times the default staleness budget
+EVERY_FRAME_S = 120.0  # so far back a timeline has each frame; further back, a mean a second
 CAPTURE_TTL_S = 5.0  # a feed whose capture process said nothing for so long has none
 WORKER_TTL_S = 8.0
 VIEWERS_TTL_S = 8.0
@@ -177,9 +178,51 @@ return 1
 _PUBLISH = (
     _TIME
     + """
-local i, taken = 7, {}
+local i, taken = 9, {}
 local max_results, timeline_ms, recent = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local aside, model, pictures_ms = tonumber(ARGV[4]), ARGV[5], ARGV[6]
+local every_frame_ms, unsure_below = tonumber(ARGV[7]), tonumber(ARGV[8])
+
+-- Adds a frame's points to the sums of its second; what came of the second before becomes means.
+-- Rows are {track, frames, of them unsure, score, ...}.
+local function condense(key, points)
+  local frame = cjson.decode(points)
+  local second, rows = math.floor(frame[1]), frame[2]
+  local kept = redis.call('GET', key..':second')
+  kept = kept and cjson.decode(kept)
+  if kept and (kept[1] ~= second or #kept[2][1] ~= #rows[1] + 2) then
+    local means = {}
+    for m, sums in ipairs(kept[2]) do
+      for k = 4, #sums do sums[k] = string.format('%.3f', sums[k] / sums[2]) end
+      means[m] = '['..table.concat(sums, ',')..']'
+    end
+    redis.call('XADD', key..':past', 'MINID', now - timeline_ms, '*',
+      's', '['..kept[1]..',['..table.concat(means, ',')..']]')
+    redis.call('PEXPIRE', key..':past', timeline_ms)
+    kept = nil
+  end
+  kept = kept or {second, {}}
+  for _, row in ipairs(rows) do
+    local sums
+    for _, each in ipairs(kept[2]) do
+      if each[1] == row[1] then sums = each break end
+    end
+    if not sums then
+      sums = {row[1], 0, 0}
+      for k = 2, #row do sums[k + 2] = 0 end
+      kept[2][#kept[2] + 1] = sums
+    end
+    local largest = 0
+    for k = 2, #row do
+      sums[k + 2] = sums[k + 2] + row[k]
+      largest = math.max(largest, row[k])
+    end
+    sums[2] = sums[2] + 1
+    if largest < unsure_below then sums[3] = sums[3] + 1 end
+  end
+  redis.call('SET', key..':second', cjson.encode(kept), 'PX', timeline_ms)
+end
+
 while i <= #ARGV do
   local feed, fence, state, count = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3])
   i = i + 4
@@ -200,8 +243,9 @@ while i <= #ARGV do
         redis.call('XADD', key..':results', 'MAXLEN', max_results, id, 'r', result)
         redis.call('PEXPIRE', key..':results', pictures_ms)
         if points ~= '' then
-          redis.call('XADD', key..':timeline', 'MINID', now - timeline_ms, id, 'p', points)
-          redis.call('PEXPIRE', key..':timeline', timeline_ms)
+          redis.call('XADD', key..':timeline', 'MINID', now - every_frame_ms, id, 'p', points)
+          redis.call('PEXPIRE', key..':timeline', every_frame_ms)
+          condense(key, points)
         end
         redis.call('HINCRBY', key..':counters', 'analysed', 1)
         redis.call('LPUSH', key..':recent', now..' '..latency)
@@ -263,6 +307,8 @@ _FEED_KEYS = (
     "frames",
     "results",
     "timeline",
+    "past",
+    "second",
     "counters",
     "recent",
     "aside",
@@ -695,6 +741,8 @@ class Bus:
             _ASIDE,
             json.dumps({"labels": list(labels), "unsure_below": unsure_below}),
             int(PICTURES_TTL_S * 1000),
+            int(min(timeline_s, EVERY_FRAME_S) * 1000),
+            unsure_below,
         ]
         for claim, state, rows in outcomes:
             state_json = json.dumps(state, separators=(",", ":"))
@@ -793,24 +841,22 @@ class Bus:
 
     @_verb
     def timeline(self, feed_id: str, since: float) -> Timeline:
-        """All points of a feed captured at or after `since` (epoch seconds)."""
+        """The points of a feed captured at or after `since` (epoch seconds), oldest first.
+
+        One a frame where `since` is within the last `EVERY_FRAME_S`, else means, one a second.
+        """
         # Entry ids are Redis's time of storing, captured_at is the camera machine's: some slack.
         start = max(0, int((since - 1.0) * 1000))
+        each_frame = since >= time.time() - EVERY_FRAME_S
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.get(self._feed_key(feed_id, "model"))
-            pipe.xrange(self._feed_key(feed_id, "timeline"), min=start)
-            model_json, rows = pipe.execute()
+            pipe.get(self._feed_key(feed_id, "second"))
+            pipe.xrange(self._feed_key(feed_id, "timeline" if each_frame else "past"), min=start)
+            model_json, sums, rows = pipe.execute()
         model: dict[str, Any] = {"labels": [], "unsure_below": 0.0}
         model.update(json.loads(model_json) if model_json else {})
-        points: list[TimelinePoint] = []
-        for _, values in rows:
-            t, tracks = json.loads(values[b"p"])
-            if t >= since:
-                points += [
-                    TimelinePoint(t, track, tuple(scores))
-                    for track, *scores in tracks
-                    if len(scores) == len(model["labels"])
-                ]
+        found = _frames(rows, model["unsure_below"]) if each_frame else _seconds(rows, sums)
+        points = [p for p in found if p.t >= since and len(p.scores) == len(model["labels"])]
         return Timeline(tuple(model["labels"]), model["unsure_below"], tuple(points))
 
     @_verb
@@ -878,6 +924,30 @@ def _result_fields(row: Outcome, labels: Sequence[str]) -> tuple[str, str, str, 
     ]
     points = json.dumps([row.result.captured_at, tracks], separators=(",", ":")) if tracks else ""
     return row.result.to_json(), points, f"{row.result.latency_ms:.1f}", ""
+
+
+_Rows = Sequence[tuple[bytes, dict[bytes, bytes]]]
+
+
+def _frames(rows: _Rows, unsure_below: float) -> Iterator[TimelinePoint]:
+    """The points of each frame, as the publishing script wrote them."""
+    for _, values in rows:
+        t, tracks = json.loads(values[b"p"])
+        for track, *scores in tracks:
+            yield TimelinePoint(t, track, tuple(scores), unsure=float(max(scores) < unsure_below))
+
+
+def _seconds(rows: _Rows, sums: bytes | None) -> Iterator[TimelinePoint]:
+    """The means of each second, in its middle; `sums` are those of the newest one."""
+    for _, values in rows:
+        second, tracks = json.loads(values[b"s"])
+        for track, frames, unsure, *means in tracks:
+            yield TimelinePoint(second + 0.5, track, tuple(means), frames, unsure / frames)
+    if sums:
+        second, tracks = json.loads(sums)
+        for track, frames, unsure, *totals in tracks:
+            means = [total / frames for total in totals]
+            yield TimelinePoint(second + 0.5, track, tuple(means), frames, unsure / frames)
 
 
 def _status(

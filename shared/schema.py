@@ -336,18 +336,23 @@ class FeedStatus:
 
 @dataclass(frozen=True, slots=True)
 class TimelinePoint:
-    """The smoothed scores of one track at one moment (`t`: captured_at, epoch seconds)."""
+    """The smoothed scores of one track at one moment (`t`: captured_at, epoch seconds).
+
+    It may be the mean of several `frames`; `unsure` is the share of them in which the model was.
+    """
 
     t: float
     track: int
     scores: tuple[float, ...]
+    frames: int = 1
+    unsure: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
     """The scores of all faces of a feed over a while, and what is needed to read them.
 
-    `labels` is the order of each point's scores; a point whose largest score is below
+    `labels` is the order of each point's scores; a frame whose largest score is below
     `unsure_below` is *unsure* (0: the model never is).
     """
 

@@ -1,4 +1,4 @@
-"""The feeds over HTTP: list, add, change, order, remove, and the scores of the last minutes.
+"""The feeds over HTTP: list, add, change, order, remove.
 
 Sources leave this process masked, whoever asks. Capture follows the registry, so nothing here has
 to be told to anybody, and nothing has to be started anew.
@@ -6,9 +6,7 @@ to be told to anybody, and nothing has to be started anew.
 
 from __future__ import annotations
 
-import time
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -25,12 +23,9 @@ from shared.schema import (
     MIN_WIDTH,
     Feed,
     FeedStatus,
-    TimelinePoint,
 )
 from shared.source import Source, SourceKind
 from web.problem import BadField
-
-_MAX_POINTS = 2000  # a track's points in one answer: more than a screen has columns
 
 
 def describe(feed: Feed, status: FeedStatus) -> dict[str, Any]:
@@ -104,19 +99,6 @@ def blueprint(settings: Settings, bus: Bus) -> Blueprint:
     def remove(feed_id: str) -> tuple[str, int]:
         bus.remove_feed(feed_id)
         return "", HTTPStatus.NO_CONTENT
-
-    @bp.get("/<feed_id>/timeline")
-    def timeline(feed_id: str) -> Response:
-        seconds = _seconds(settings)
-        bus.feed(feed_id)
-        kept = bus.timeline(feed_id, time.time() - seconds)
-        return jsonify(
-            {
-                "labels": kept.labels,
-                "unsure_below": kept.unsure_below,
-                "tracks": _by_track(kept.points),
-            }
-        )
 
     return bp
 
@@ -256,31 +238,3 @@ def _order() -> list[str]:
     if len(set(ids)) < len(ids):
         raise BadField("order", "A feed is listed twice: list each once, first to last.")
     return ids
-
-
-def _seconds(settings: Settings) -> float:
-    text = request.args.get("seconds", "60")
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = float("nan")
-    if not 0 < seconds <= settings.timeline_s:
-        raise BadField(
-            "seconds",
-            f"'seconds' must be a number above 0 and up to {settings.timeline_s} "
-            "(MOODLINE_TIMELINE_S), not the given one.",
-        )
-    return seconds
-
-
-def _by_track(points: Sequence[TimelinePoint]) -> list[dict[str, Any]]:
-    tracks: dict[int, list[list[float]]] = defaultdict(list)
-    for point in points:
-        tracks[point.track].append([point.t, *point.scores])
-    return [{"track": track, "points": _thin(rows)} for track, rows in sorted(tracks.items())]
-
-
-def _thin(rows: list[list[float]]) -> list[list[float]]:
-    """Evenly fewer rows, the newest always among them."""
-    step = -(-len(rows) // _MAX_POINTS)
-    return rows[(len(rows) - 1) % step :: step] if rows else rows

@@ -794,7 +794,11 @@ def _schemas() -> dict[str, Any]:
                 "labels": {"type": "array", "items": _TEXT},
                 "unsure_below": {
                     **_NUMBER,
-                    "description": "A point whose largest score is below this is unsure.",
+                    "description": "A frame whose largest score is below this is unsure.",
+                },
+                "resolution_s": {
+                    "type": "integer",
+                    "description": "Seconds that a point is the mean of; 0: a point is a frame.",
                 },
                 "tracks": {
                     "type": "array",
@@ -805,6 +809,12 @@ def _schemas() -> dict[str, Any]:
                                 "type": "array",
                                 "description": "[epoch seconds, a score for each label]",
                                 "items": {"type": "array", "items": _NUMBER},
+                            },
+                            "unsure": {
+                                "type": "array",
+                                "description": "Of each point, the share of its frames in which "
+                                "the model was unsure.",
+                                "items": {"type": "number", "minimum": 0, "maximum": 1},
                             },
                         }
                     ),

@@ -17,7 +17,7 @@ from shared.schema import CaptureReport, Feed, FeedState, FirstPicture, Outcome,
 from shared.source import Source
 from tests import builders
 from tests.web.conftest import settings, wait_until
-from tests.web.studio import LABELS, UNSURE_BELOW, Studio
+from tests.web.studio import Studio
 from web import close_app, create_app
 
 SECRET_SOURCE = "rtsp://user:p@ss/w#rd@host/x"
@@ -385,44 +385,6 @@ def test_other_methods_are_refused(client: FlaskClient) -> None:
     answer = client.put("/api/feeds")
     assert answer.status_code == 405
     assert "POST" in answer.headers["Allow"]
-
-
-def test_the_timeline_gives_each_face_its_points(client: FlaskClient, bus: Bus) -> None:
-    studio = Studio(bus, [builders.feed()])
-    for _ in range(4):
-        studio.turn()
-    answer = client.get("/api/feeds/cam/timeline?seconds=30").json
-    assert answer is not None
-    assert answer["labels"] == list(LABELS)
-    assert answer["unsure_below"] == UNSURE_BELOW
-    (track,) = answer["tracks"]
-    assert track["track"] == 1
-    assert len(track["points"]) == 4
-    times = [t for t, *_ in track["points"]]
-    assert times == sorted(times)
-    assert all(abs(sum(scores) - 1) < 0.01 for _, *scores in track["points"])
-    time.sleep(0.3)
-    later = client.get("/api/feeds/cam/timeline?seconds=0.2").json
-    assert later == {"labels": list(LABELS), "unsure_below": UNSURE_BELOW, "tracks": []}
-
-
-@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "all", "601"])
-def test_the_timeline_reaches_no_further_than_is_kept(client: FlaskClient, seconds: str) -> None:
-    answer = client.get(f"/api/feeds/cam/timeline?seconds={seconds}")
-    assert (answer.status_code, (answer.json or {})["field"]) == (400, "seconds")
-
-
-def test_long_timelines_are_thinned_evenly_and_keep_the_newest(
-    client: FlaskClient, bus: Bus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("web.feeds._MAX_POINTS", 4)
-    studio = Studio(bus, [builders.feed()])
-    for _ in range(9):
-        studio.turn()
-    newest = bus.timeline("cam", 0).points[-1].t
-    (track,) = (client.get("/api/feeds/cam/timeline").json or {})["tracks"]
-    assert len(track["points"]) == 3
-    assert track["points"][-1][0] == newest
 
 
 def test_without_redis_the_answer_says_so(tmp_path: Path) -> None:
