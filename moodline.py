@@ -365,6 +365,15 @@ def first_picture() -> None:
     part.run(*_part_settings("capture"))
 
 
+@main.command("record-feed", hidden=True)
+@click.argument("recording_id")
+def record_feed(recording_id: str) -> None:
+    """Record one feed (started by `capture`)."""
+    from workers import recorder as part
+
+    part.record(*_part_settings("capture"), recording_id)
+
+
 def _all_queues() -> str:
     from shared.jobs import QUEUES
 
@@ -433,15 +442,6 @@ def health(role: str) -> None:
         here = socket.gethostname()
         if role == "worker" and not any(w.name.startswith(f"{here}-") for w in bus.workers()):
             raise BusError(f"No worker on {here} has reported lately: see its log.")
-
-
-@main.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Write each picture with boxes and labels into this folder, those of one name numbered.",
     if role == "events":
         _require_events_leader()
 
@@ -457,6 +457,15 @@ def _require_events_leader() -> None:
             raise BusError("No process looks for events: see the log of `moodline events`.")
     finally:
         bus.close()
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write each picture with boxes and labels into this folder, those of one name numbered.",
 )
 def image(files: tuple[Path, ...], as_json: bool, out: Path | None) -> None:
     """Judge the faces in still pictures."""

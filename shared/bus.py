@@ -823,6 +823,28 @@ class Bus:
         )
         return rows[0][1][b"jpeg"] if rows else None
 
+    @_verb
+    def frames_after(self, feed_id: str, id_: str, *, block_s: float, count: int) -> list[Frame]:
+        """The captured frames of a feed after the one with this id, oldest first, `count` at most.
+
+        Waits `block_s` at most for the first one. An id is Redis's time of storing, in milliseconds
+        and a number: ``1700000000000-0``.
+        """
+        found = cast(
+            "list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes]]]]]",
+            self._redis.xread(
+                {self._feed_key(feed_id, "frames"): id_},
+                count=count,
+                block=max(1, int(block_s * 1000)),
+            )
+            or [],
+        )
+        return [
+            Frame(feed_id, entry.decode(), int(row[b"seq"]), float(row[b"at"]), row[b"jpeg"])
+            for _, entries in found
+            for entry, row in entries
+        ]
+
     def _with_pictures(
         self, rows: Sequence[tuple[str, bytes, dict[bytes, bytes]]]
     ) -> list[Analysed]:

@@ -66,6 +66,13 @@ class Settings(BaseSettings):
         pattern="^(auto|litert|litert-int8|keras)$",
         description="What runs the model: auto (as its card says), litert, litert-int8 or keras.",
     )
+    detect: str = Field(
+        "adaptive",
+        pattern="^(adaptive|every-frame)$",
+        description="When a whole picture is searched for faces: every-frame, or adaptive: when "
+        "something changes, a new face within 0.2 s; in the frames between, known faces are "
+        "followed.",
+    )
     yunet_model: Path | None = Field(
         None,
         description="YuNet .onnx file: detect faces with it instead of the bundled MTCNN networks.",
@@ -80,13 +87,6 @@ class Settings(BaseSettings):
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Further host names the page is reached by, with commas between."
     )
-
-    max_upload_mb: int = Field(
-        4096, ge=1, le=1_000_000, description="Largest video that is taken, in megabytes (MiB)."
-    )
-
-    # Capture
-    fps: float = Field(15.0, gt=0, le=60, description="Frames per second captured of a feed.")
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto "
@@ -97,8 +97,18 @@ class Settings(BaseSettings):
         description="Key that signs logins, 32 characters or more, the same for all web processes; "
         "unset: one is made in the data folder.",
     )
+
+    max_upload_mb: int = Field(
+        4096, ge=1, le=1_000_000, description="Largest video that is taken, in megabytes (MiB)."
+    )
+
+    # Capture
+    fps: float = Field(15.0, gt=0, le=60, description="Frames per second captured of a feed.")
     width: int = Field(640, ge=64, le=3840, description="Widest picture captured, in pixels.")
     jpeg_quality: int = Field(85, ge=30, le=100, description="JPEG quality of captured frames.")
+    recording_max_h: float = Field(
+        4.0, gt=0, le=24, description="Hours after which a recording of a live feed ends by itself."
+    )
 
     # Workers
     workers: int = Field(2, ge=1, le=256, description="Worker processes that `up` starts.")
@@ -110,20 +120,9 @@ class Settings(BaseSettings):
         0.4, ge=0, le=10, description="Time constant of the smoothing of a face's scores; 0: none."
     )
     timeline_s: int = Field(
-        600, ge=10, le=7200, description="How far back the timeline of a live feed reaches."
+        3600, ge=10, le=7200, description="How far back the timeline of a live feed reaches."
     )
 
-    # Logs
-    log_level: str = Field(
-        "warning",
-        pattern="^(debug|info|warning|error)$",
-        description="Least serious log line shown: debug, info, warning or error.",
-    )
-
-    @field_validator("allowed_hosts", "webhook_allow", "trusted_proxies", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        if isinstance(value, str):
     # Events
     webhook_allow: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
@@ -140,6 +139,17 @@ class Settings(BaseSettings):
         7, gt=0, le=3650, description="Days after which an event is deleted with its picture."
     )
 
+    # Logs
+    log_level: str = Field(
+        "warning",
+        pattern="^(debug|info|warning|error)$",
+        description="Least serious log line shown: debug, info, warning or error.",
+    )
+
+    @field_validator("allowed_hosts", "webhook_allow", "trusted_proxies", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
             return tuple(part.strip().lower() for part in value.split(",") if part.strip())
         return value
 
@@ -164,6 +174,11 @@ class Settings(BaseSettings):
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return None if value == "" else value
+
+    @property
+    def search_every_s(self) -> float:
+        """How long a new face may go unseen; 0: every picture is searched."""
+        return 0.2 if self.detect == "adaptive" else 0.0
 
     @property
     def media_address(self) -> str:

@@ -20,6 +20,7 @@ from enum import StrEnum
 from typing import Any, Self, TypeVar
 
 from shared.errors import InvalidRecord
+from shared.recordings import Ending
 from shared.records import build, json_object, require
 
 MAX_NAME_LENGTH = 120
@@ -158,8 +159,29 @@ class Footage:
 
 
 @dataclass(frozen=True, slots=True)
+class Recorded:
+    """What is known of a video that was recorded from a live feed, and not handed in.
+
+    `feed` is the feed's name, `began_at` when its first frame was captured (epoch seconds).
+    `missed`: frames that were captured meanwhile and are not in it.
+    """
+
+    feed: str
+    began_at: float
+    missed: int
+    ending: Ending
+
+    def __post_init__(self) -> None:
+        require(self.missed >= 0, "0 missed frames or more", self.missed)
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> Self:
+        return build(cls, {**row, "ending": _member(Ending, row.get("ending"))})
+
+
+@dataclass(frozen=True, slots=True)
 class Video:
-    """A recorded video that somebody handed in, and how far its analysis is.
+    """A recorded video that somebody handed in, or that was recorded from a live feed.
 
     `error` says in one sentence why it failed. `frames_total` is None until the video is planned.
     `updating`: edits of its people are not in the report yet.
@@ -178,6 +200,7 @@ class Video:
     frames_done: int = 0
     updating: bool = False
     exports: Mapping[ExportKind, Export] = field(default_factory=dict)
+    recorded: Recorded | None = None
 
     def __post_init__(self) -> None:
         require(bool(_VIDEO_ID.fullmatch(self.id)), "a video id of 16 hex digits", self.id)
@@ -198,6 +221,7 @@ class Video:
         footage: Footage,
         options: VideoOptions | None = None,
         video_id: str | None = None,
+        recorded: Recorded | None = None,
     ) -> Self:
         """A video of now. `name` may be anything a user's file is called: it is cleaned."""
         return cls(
@@ -207,6 +231,7 @@ class Video:
             size_bytes=size_bytes,
             options=options or VideoOptions(),
             footage=footage,
+            recorded=recorded,
         )
 
     @property
@@ -232,6 +257,8 @@ class Video:
                 _member(ExportKind, kind): Export.from_dict(export)
                 for kind, export in row["exports"].items()
             }
+            recorded = row.get("recorded")  # not there in records of older videos
+            row["recorded"] = None if recorded is None else Recorded.from_dict(recorded)
         except (KeyError, AttributeError, TypeError) as error:
             raise InvalidRecord(f"expected the fields of a video, got {sorted(row)}") from error
         return build(cls, row)

@@ -271,6 +271,14 @@ class VideoBus:
             pipe.execute()
 
     @_verb
+    def withdraw(self, video_id: str) -> None:
+        """Take a video off the list that could not be kept; unlike a deleted one it may return."""
+        with self._redis.pipeline() as pipe:
+            pipe.hdel(self._key("videos"), video_id)
+            pipe.delete(*(self._video_key(video_id, what) for what in _VIDEO_KEYS))
+            pipe.execute()
+
+    @_verb
     def sweep(self, video_id: str) -> None:
         """Remove what late workers wrote of a deleted video."""
         self._redis.delete(*(self._video_key(video_id, what) for what in _VIDEO_KEYS))

@@ -109,7 +109,7 @@ class Videos:
         try:
             self.media.write(video_path(video.id), video.to_json().encode())
         except MediaError:
-            self._bus.remove(video.id)
+            self._bus.withdraw(video.id)
             raise
         self.advance(video.id)
 

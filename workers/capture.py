@@ -39,6 +39,7 @@ from shared.errors import BusError, MoodlineError
 from shared.jobs import Jobs
 from shared.schema import CaptureReport, Feed, FeedState
 from shared.source import Source, SourceKind
+from workers.recorders import recorders
 from workers.trials import Trials
 
 _log = structlog.get_logger(__name__)
@@ -390,12 +391,20 @@ def run(settings: Settings, redis_url: str) -> None:
         command=[sys.executable, "-m", "moodline", "first-picture"],
         environment=environment,
     )
+    recording = recorders(
+        settings,
+        bus,
+        command=lambda id_: [sys.executable, "-m", "moodline", "record-feed", id_],
+    )
     try:
         while not stopped.is_set():
             capture.turn()
+            recording.turn()
             trials.turn(capture.captured)
             stopped.wait(_TURN_S)
     finally:
+        recording.begin_to_stop()
         trials.stop()
         capture.stop()
+        recording.stop()
         bus.close()

@@ -79,7 +79,7 @@ class Pictures:
         self._tick = tick
         self._origin = round(begins_s / tick)
         self._step = max(1, round(1 / rate / tick))
-        self._clock = _Clock(tick, self._step)
+        self._clock = Clock(tick, self._step)
         self._converter = VideoReformatter()
 
     def encode(self, t: float, frame: av.VideoFrame, image_bgr: ImageBGR) -> list[_Packet]:
@@ -152,7 +152,7 @@ class Sound:
         written = target.add_stream_from_template(sound)
         tick = _tick(sound)
         origin = round(self._begins_s / tick)
-        clock = _Clock(tick, 1)
+        clock = Clock(tick, 1)
         for pts, packet in self._bare(sound):
             at = (pts if packet.dts is None else packet.dts) - origin
             packet.dts = clock.place(at)
@@ -191,7 +191,7 @@ class Sound:
                 yield float((packet.pts or 0) * packet.time_base), packet
 
     def _decoded(self, sound: AudioStream) -> Iterator[av.AudioFrame]:
-        clock = _Clock(_tick(sound), 1)
+        clock = Clock(_tick(sound), 1)
         for _, packet in self._read(sound):
             with contextlib.suppress(av.error.FFmpegError):  # damaged: silence takes its place
                 for frame in sound.codec_context.decode(packet):
@@ -217,7 +217,7 @@ class Sound:
                     yield packet.pts, packet
 
 
-class _Clock:
+class Clock:
     """Makes times in ticks that only rise out of any; those that do rise stay as they are."""
 
     def __init__(self, tick: Fraction, step: int) -> None:

@@ -20,7 +20,7 @@ import io
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from typing import Any, BinaryIO
 
@@ -85,6 +85,7 @@ def derive(media: Media, video: Video, people: People, model: ModelCard) -> None
             "ended_early": plan.ended_early,
             "frames_missing": missing,
             "sampled_fps": video.options.fps,
+            "recorded": asdict(video.recorded) if video.recorded else None,
         },
         "model": {**_model(model), "unsure_below": model.unsure_below},
         "people": [

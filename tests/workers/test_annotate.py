@@ -27,7 +27,7 @@ from tests.workers.footage_clips import H264, RECIPES, ffmpeg, pattern
 from tests.workers.recordings import CARD, HAPPY, Row
 from workers import annotate, footage
 from workers.footage import Plan
-from workers.mp4 import _Clock
+from workers.mp4 import Clock
 from workers.pipeline import Pipeline, load_pipeline
 from workers.report import derive
 from workers.video import analyse_segment, track
@@ -463,7 +463,7 @@ class TestEnds:
     ],
 )
 def test_times_rise_and_stay_true_where_they_can(ticks: list[int], placed: list[int]) -> None:
-    clock = _Clock(Fraction(1, 1000), step=40)
+    clock = Clock(Fraction(1, 1000), step=40)
     assert [clock.place(at) for at in ticks] == placed
 
 
