@@ -19,6 +19,7 @@ import pytest
 
 from tests.workers import recordings
 from tests.workers.conftest import portrait
+from tests.workers.looped import looped
 from workers import analysis
 from workers.sources import DEMO_CLIP
 from workers.vision.detector import ImageBGR
@@ -168,7 +169,8 @@ def test_it_ends_at_once_and_leaves_nothing(
     folder: Path, tmp_path: Path, number: signal.Signals, after_s: float
 ) -> None:
     out = tmp_path / "out.json"
-    with analyzing(folder, DEMO_CLIP, "--workers", 2, "--json", out) as process:
+    clip = looped(DEMO_CLIP, tmp_path / "long.mp4", 20)  # some ten seconds of work
+    with analyzing(folder, clip, "--workers", 2, "--json", out) as process:
         workers = crew(process, 2)
         time.sleep(after_s)
         os.killpg(process.pid, number)  # as a terminal does

@@ -65,7 +65,7 @@ def analysed(
         media = Media(folder)
         try:
             found = footage.probe(path)
-            plan = footage.plan(path, options)
+            plan = footage.plan(path, options, search_every_s=settings.search_every_s)
         except SourceError as error:
             raise SourceError(f"{path}: {error}") from error
         if found.duration_s is not None and options.start_s >= found.duration_s:

@@ -140,7 +140,8 @@ class Plan:
     estimate then. `width` and `height` are pixels as displayed. `fps` frames per second are
     sampled (None: all) of those from `start_s` up to `end_s` (frame times; None: open). `rate` is
     frames per second for frames without a time. `ended_early` says where a file that was cut off
-    ends; empty for a whole one.
+    ends; empty for a whole one. `search_every_s` is how long a new face may go unseen, 0: never
+    (`workers.lookout`); it stands here so that all workers search the same frames.
     """
 
     frames_total: int
@@ -154,6 +155,7 @@ class Plan:
     end_s: float | None
     segments: tuple[Segment, ...]
     ended_early: str = ""
+    search_every_s: float = 0.0
 
     @property
     def image_wh(self) -> tuple[int, int]:
@@ -307,7 +309,7 @@ def probe(file: Path | BinaryIO) -> Footage:
         )
 
 
-def plan(file: Path | BinaryIO, options: VideoOptions) -> Plan:
+def plan(file: Path | BinaryIO, options: VideoOptions, *, search_every_s: float = 0.0) -> Plan:
     """Cut a video, the same whoever does it; raises SourceError where no picture can be decoded.
 
     Reads all packets, and decodes no more than the first frames.
@@ -327,6 +329,7 @@ def plan(file: Path | BinaryIO, options: VideoOptions) -> Plan:
             end_s=None if options.end_s is None else start_s + options.end_s,
             segments=(),
             ended_early=survey.ended_early(),
+            search_every_s=search_every_s,
         )
     if uncut.timed_by == "packets":
         segments = _segments(uncut, sorted(survey.pts), survey.cuts)

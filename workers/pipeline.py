@@ -74,11 +74,17 @@ class Pipeline:
     """The models of one process. Not for more than one thread, but for `work_done`."""
 
     def __init__(
-        self, detector: FaceDetector, classifier: Classifier, *, smoothing_s: float
+        self,
+        detector: FaceDetector,
+        classifier: Classifier,
+        *,
+        smoothing_s: float,
+        search_every_s: float = 0.0,
     ) -> None:
         self._detector = detector
         self._classifier = classifier
         self._smoothing_s = smoothing_s
+        self.search_every_s = search_every_s
         self._done = WorkDone()
         self.labels = tuple(classifier.card.labels)
         self.unsure_below = classifier.card.unsure_below
@@ -105,7 +111,9 @@ class Pipeline:
         `between` is called after each frame: a batch may outlast a lease.
         """
         trackers = {
-            claim.feed: Tracker.from_state(claim.state, smoothing_s=self._smoothing_s)
+            claim.feed: Tracker.from_state(
+                claim.state, smoothing_s=self._smoothing_s, search_every_s=self.search_every_s
+            )
             for claim in claims
         }
         seen: dict[str, _Seen] = {}
@@ -281,6 +289,7 @@ def load_pipeline(settings: Settings, *, search_width: int | None = None) -> Pip
             ),
             load_classifier(settings.model, settings.backend, settings.threads),
             smoothing_s=settings.smoothing_s,
+            search_every_s=settings.search_every_s,
         )
         pipeline.warm()
     return pipeline

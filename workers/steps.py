@@ -106,7 +106,9 @@ class Steps:
         media = self._videos.media.watched(watch.check)
         if step.name == "plan":
             with media.open(source_path(video.id)) as file:
-                plan = footage.plan(file, video.options)
+                plan = footage.plan(
+                    file, video.options, search_every_s=self._pipeline.search_every_s
+                )
             media.write(plan_path(video.id), plan.to_json().encode())
         elif step.segment is not None:
             plan = self._plan_of(media, video.id)

@@ -9,7 +9,10 @@ any worker may serve any feed.
 How: each face's place is predicted from its speed; predicted and found faces are paired so that
 the sum of costs is smallest (distance, size and colours of hair, face and clothes), which is what
 keeps two people who cross apart. Where the full search saw no face at a predicted place,
-`FaceDetector.verify` looks there again; a box is never invented.
+`FaceDetector.verify` looks there again; a box is never invented. With `search_every_s` the full
+search comes only when it is due (`workers.lookout`): in the frames between, known faces are
+followed by `FaceDetector.follow`, and if one of them is no longer there, the whole picture is
+searched after all.
 
 Smoothing: exponential, with a time constant in seconds, so that it does not depend on the frame
 rate; it starts anew after a gap of `SMOOTHING_GAP_S`.
@@ -28,6 +31,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from workers.lookout import Lookout, glimpse_of
 from workers.vision.detector import BoxXYWH, Detection, FaceDetector, ImageBGR
 
 FORGET_S = 2.5
@@ -42,7 +46,8 @@ _SPEED_MEMORY_S = 0.15  # time constant of the speed's smoothing
 _COAST_S = 0.4  # a hidden face goes on for about this long at its last speed
 _MAX_TRACKS = 64
 _CUT_WITHIN_S = 0.3
-_STATE_VERSION = 1
+_FAST = 1.5  # face sizes a second, past which searches come more often
+_STATE_VERSION = 2
 
 # A face starts to be shown at once at this score (91 of 100 real faces on four clips), or when
 # several sightings add up: the square lets three of 0.9 in, but not the backs of heads that the
@@ -119,6 +124,12 @@ class _Track:
         if not crowded:
             self.colours = _blend(self.colours, colours)
 
+    def is_restless(self, t: float, last_t: float) -> bool:
+        """Whether it is not sure yet, missing since the last frame, or moves fast."""
+        if self.number == 0 or self.seen_at != last_t:
+            return t - self.seen_at <= _SECOND_LOOK_S
+        return math.hypot(self.speed_x, self.speed_y) > _FAST * max(self.width, self.height)
+
     def jump(self, box_xywh: BoxXYWH) -> None:
         """Be elsewhere from one frame to the next without having moved there."""
         self._place(self.seen_at, box_xywh)
@@ -135,19 +146,27 @@ class Tracker:
     """The faces of one feed; see the module's docstring for what it promises.
 
     Times are seconds on any clock that only rises; where it falls, all faces get new numbers.
+    `search_every_s` is how long a new face may go unseen; 0 searches every picture.
     """
 
-    def __init__(self, *, smoothing_s: float = 0.4) -> None:
+    def __init__(self, *, smoothing_s: float = 0.4, search_every_s: float = 0.0) -> None:
         self._smoothing_s = smoothing_s
+        self._lookout = Lookout(search_every_s)
         self._tracks: list[_Track] = []
         self._next_number = 1
         self._t = 0.0
         self._smoothed: dict[int, tuple[float, Scores]] = {}
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any] | None, *, smoothing_s: float = 0.4) -> Self:
+    def from_state(
+        cls,
+        state: Mapping[str, Any] | None,
+        *,
+        smoothing_s: float = 0.4,
+        search_every_s: float = 0.0,
+    ) -> Self:
         """Go on from `state()`; from None, or another version's state, with no face known."""
-        tracker = cls(smoothing_s=smoothing_s)
+        tracker = cls(smoothing_s=smoothing_s, search_every_s=search_every_s)
         if state is None or state.get("version") != _STATE_VERSION:
             return tracker
         tracker._t = state["t"]
@@ -158,10 +177,11 @@ class Tracker:
             tracker._tracks.append(_Track(*values))
         for number, (t, scores) in state["scores"].items():
             tracker._smoothed[int(number)] = (t, np.array(scores, np.float32))
+        tracker._lookout.restore(state["lookout"])
         return tracker
 
     def state(self) -> dict[str, Any]:
-        """Return all that the next frame needs, for JSON: some 200 bytes a face."""
+        """Return all that the next frame needs, for JSON: some 200 bytes a face, and 1 kB."""
         known = {track.number for track in self._tracks}
         return {
             "version": _STATE_VERSION,
@@ -173,6 +193,7 @@ class Tracker:
                 for number, (t, scores) in self._smoothed.items()
                 if number in known
             },
+            "lookout": self._lookout.state(),
         }
 
     def follow(self, detector: FaceDetector, image_bgr: ImageBGR, t: float) -> list[Tracked]:
@@ -190,7 +211,9 @@ class Tracker:
 
         Besides the detector's those that are where a known face should be, when asked again.
         """
-        faces = detector.detect(image_bgr)
+        faces = self._followed(detector, image_bgr, t) if self._lookout.every_s else None
+        if faces is None:
+            faces = detector.detect(image_bgr)
         faces += self._look_again(detector, image_bgr, faces, t)
         return faces, [colours_of(image_bgr, face.box_xywh) for face in faces]
 
@@ -291,6 +314,28 @@ class Tracker:
             for track in self._tracks
             if t - track.seen_at <= (FORGET_S if track.number else _FORGET_UNCONFIRMED_S)
         ]
+
+    def _followed(
+        self, detector: FaceDetector, image_bgr: ImageBGR, t: float
+    ) -> list[Detection] | None:
+        """Find the faces of the last frame where they should be now; None: search the picture."""
+        height, width = image_bgr.shape[:2]
+        glimpse = glimpse_of(image_bgr)
+        places = [track.predicted(t) for track in self._tracks if track.seen_at == self._t]
+        known = [(x / width, y / height, w / width, h / height) for x, y, w, h in places]
+        restless = any(track.is_restless(t, self._t) for track in self._tracks)
+        if t >= self._t and not self._lookout.due(glimpse, t, known, restless=restless):
+            faces: list[Detection] = []
+            for face in detector.follow(image_bgr, places):
+                if face is None or any(
+                    _overlap(face.box_xywh, other.box_xywh) > 0.3 for other in faces
+                ):
+                    break
+                faces.append(face)
+            else:
+                return sorted(faces, key=lambda face: -face.score)
+        self._lookout.searched(glimpse, t)
+        return None
 
     def _look_again(
         self, detector: FaceDetector, image_bgr: ImageBGR, faces: Sequence[Detection], t: float

@@ -77,7 +77,7 @@ def analyse_segment(
     `between` is called after each frame with how many are done; what it raises ends the work.
     Raises SourceError where the file cannot be read.
     """
-    tracker = Tracker()
+    tracker = Tracker(search_every_s=plan.search_every_s)
     done = 0
     packed = io.BytesIO()
     with (

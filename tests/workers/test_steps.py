@@ -37,6 +37,7 @@ class CursedPipeline:
 
     def __init__(self, real: Pipeline) -> None:
         self.real = real
+        self.search_every_s = real.search_every_s
         self.cursed: Callable[[float], bool] = lambda t: False
         self.slow_s = 0.0
 

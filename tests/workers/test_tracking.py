@@ -46,6 +46,9 @@ class ScriptedDetector:
         self.asked += boxes_xywh
         return [self.at_places for _ in boxes_xywh]
 
+    def follow(self, image_bgr: ImageBGR, boxes_xywh: Sequence[BoxXYWH]) -> list[Detection | None]:
+        raise AssertionError("these tests search every picture")
+
 
 RED = ((60, 0, 5, 20), (120, 20, 10, 30), (100, 90, 20, 10), (100, 90, 20, 10))
 BLUE = ((90, 10, 30, 20), (140, 15, 10, 30), (100, -20, -80, 10), (100, -20, -80, 10))

@@ -1,0 +1,196 @@
+"""Whole pictures are searched when something happens; between, known faces are followed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from shared.config import PROJECT_DIR
+from shared.video import VideoOptions
+from tests.workers.conftest import FramesOf
+from workers import footage
+from workers.lookout import Lookout, glimpse_of
+from workers.tracking import Tracker
+from workers.vision.detector import BoxXYWH, Detection, ImageBGR, MtcnnDetector
+
+START = 1_700_000_000.0
+FPS = 30
+EVERY_S = 0.2
+STILL = np.full((480, 640, 3), 90, np.uint8)
+CORNER: BoxXYWH = (500, 300, 100, 120)
+
+
+def with_corner(brightness: int) -> ImageBGR:
+    """A picture in which something has changed in one corner."""
+    x, y, width, height = (round(value) for value in CORNER)
+    picture = STILL.copy()
+    picture[y : y + height, x : x + width] = brightness
+    return picture
+
+
+def face(x: float, score: float = 0.99) -> Detection:
+    return Detection((x, 100, 80, 100), score)
+
+
+class Detector:
+    """Sees the faces that it is given; remembers in which frames it searched."""
+
+    def __init__(self) -> None:
+        self.faces: list[Detection] = []
+        self.searches = 0
+        self.followed: list[BoxXYWH] = []
+
+    def detect(self, image_bgr: ImageBGR) -> list[Detection]:
+        self.searches += 1
+        return list(self.faces)
+
+    def verify(self, image_bgr: ImageBGR, boxes_xywh: Sequence[BoxXYWH]) -> list[Detection | None]:
+        return [None for _ in boxes_xywh]
+
+    def follow(self, image_bgr: ImageBGR, boxes_xywh: Sequence[BoxXYWH]) -> list[Detection | None]:
+        self.followed += boxes_xywh
+        return [
+            next((face for face in self.faces if abs(face.box_xywh[0] - box[0]) < 30), None)
+            for box in boxes_xywh
+        ]
+
+
+def searched_frames(pictures: Sequence[ImageBGR], faces: Sequence[Sequence[Detection]]) -> set[int]:
+    """The frames whose whole picture was searched, at 30 a second."""
+    detector, tracker, searched = Detector(), Tracker(search_every_s=EVERY_S), set[int]()
+    for k, (picture, seen) in enumerate(zip(pictures, faces, strict=True)):
+        before = detector.searches
+        detector.faces = list(seen)
+        tracker.follow(detector, picture, START + k / FPS)
+        if detector.searches > before:
+            searched.add(k)
+    return searched
+
+
+class TestSearches:
+    def test_a_still_picture_is_searched_once_a_second(self) -> None:
+        assert searched_frames([STILL] * 61, [[]] * 61) == {0, 30, 60}
+
+    def test_a_picture_that_changes_is_searched_every_fifth_of_a_second(self) -> None:
+        pictures = [with_corner(90 + 10 * (k % 12)) for k in range(19)]
+        assert searched_frames(pictures, [[face(100)]] * 19) == {0, 6, 12, 18}
+
+    def test_changes_within_a_known_face_need_no_search(self) -> None:
+        x, y, width, height = CORNER
+        known = [Detection((x - 5, y - 5, width + 10, height + 10), 0.99)]
+        pictures = [with_corner(90 + 10 * (k % 12)) for k in range(30)]
+        assert searched_frames(pictures, [known] * 30) == {0}
+
+    def test_a_cut_is_searched_at_once(self) -> None:
+        pictures = [STILL] * 10 + [STILL + 60] * 2
+        assert searched_frames(pictures, [[face(100)]] * 12) == {0, 10}
+
+    def test_a_face_that_is_lost_is_searched_for_in_the_same_frame_and_often_after(self) -> None:
+        faces = [[face(100)]] * 10 + [[]] * 7
+        assert searched_frames([STILL] * 17, faces) == {0, 10, 12, 14, 16}
+
+    def test_a_face_that_is_not_sure_yet_is_searched_for_often(self) -> None:
+        faces = [[face(100, 0.85)]] * 5
+        assert searched_frames([STILL] * 5, faces) == {0, 2, 4}
+
+    def test_two_who_are_followed_to_one_place_are_searched_for(self) -> None:
+        faces = [[face(100), face(300)]] * 3 + [[face(100), face(120)]]
+        detector, tracker = Detector(), Tracker(search_every_s=EVERY_S)
+        for k, seen in enumerate(faces):
+            detector.faces = list(seen)
+            tracker.follow(detector, STILL, START + k / FPS)
+        assert detector.searches == 2
+
+    def test_without_a_time_every_picture_is_searched(self) -> None:
+        detector, tracker = Detector(), Tracker()
+        for k in range(5):
+            tracker.follow(detector, STILL, START + k / FPS)
+        assert detector.searches == 5
+
+    def test_a_clock_that_falls_back_is_searched_at_once(self) -> None:
+        detector, tracker = Detector(), Tracker(search_every_s=EVERY_S)
+        detector.faces = [face(100)]
+        tracker.follow(detector, STILL, START)
+        tracker.follow(detector, STILL, START - 5)
+        assert detector.searches == 2
+
+
+def test_a_face_is_looked_for_where_it_should_be_by_now() -> None:
+    detector, tracker = Detector(), Tracker(search_every_s=EVERY_S)
+    for k in range(6):
+        detector.faces = [face(100 + 3 * k)]
+        tracker.follow(detector, STILL, START + k / FPS)
+    assert detector.followed[-1][0] == pytest.approx(115, abs=1.5)
+
+
+def test_the_state_goes_through_json() -> None:
+    lookout, copy = Lookout(EVERY_S), Lookout(EVERY_S)
+    lookout.searched(glimpse_of(with_corner(200)), START)
+    copy.restore(json.loads(json.dumps(lookout.state())))
+    for picture, t in ((with_corner(200), 0.3), (STILL, 0.3), (STILL, 0.1), (STILL + 90, 0.1)):
+        glimpse = glimpse_of(picture)
+        due = lookout.due(glimpse, START + t, [], restless=False)
+        assert copy.due(glimpse, START + t, [], restless=False) == due
+
+
+def overlap(a: BoxXYWH, b: BoxXYWH) -> float:
+    """Intersection over union."""
+    across = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    down = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    shared = max(across, 0) * max(down, 0)
+    return shared / (a[2] * a[3] + b[2] * b[3] - shared)
+
+
+def agreement(
+    detector: MtcnnDetector, frames: Sequence[tuple[float, ImageBGR]]
+) -> tuple[float, set[int]]:
+    """The share of frames that are as when all are searched; the numbers that were given."""
+    every, seldom = Tracker(), Tracker(search_every_s=EVERY_S)
+    same, given = 0, set[int]()
+    for t, picture in frames:
+        expected = every.follow(detector, picture, t)
+        followed = seldom.follow(detector, picture, t)
+        boxes = {item.track: item.detection.box_xywh for item in followed}
+        given |= boxes.keys()
+        same += len(expected) == len(followed) and all(
+            item.track in boxes and overlap(item.detection.box_xywh, boxes[item.track]) >= 0.8
+            for item in expected
+        )
+    return same / len(frames), given
+
+
+class TestAgreement:
+    """With the real networks, on real faces: following gives what searching every frame gives."""
+
+    @pytest.mark.parametrize(
+        ("clip", "step", "people"),
+        [("sign-book.mkv", 1, 1), ("changing-expressions.mp4", 2, 1), ("three-people.mp4", 1, 3)],
+    )
+    def test_on_clips(
+        self, mtcnn: MtcnnDetector, frames_of: FramesOf, clip: str, step: int, people: int
+    ) -> None:
+        share, given = agreement(mtcnn, list(frames_of(clip, step)))
+        assert share >= 0.95
+        assert given == set(range(1, people + 1))
+
+    def test_on_the_demo(self, mtcnn: MtcnnDetector) -> None:
+        clip = PROJECT_DIR / "workers" / "demo" / "demo.mp4"
+        plan = footage.plan(clip, VideoOptions(end_s=6))
+        frames = [f for part in plan.segments for f in footage.frames(clip, plan, part)]
+        share, given = agreement(mtcnn, frames)
+        assert share >= 0.95
+        assert given == {1}
+
+    def test_handed_on_from_worker_to_worker(
+        self, mtcnn: MtcnnDetector, frames_of: FramesOf
+    ) -> None:
+        whole = Tracker(search_every_s=EVERY_S)
+        handed_on = Tracker(search_every_s=EVERY_S)
+        for t, picture in frames_of("three-people.mp4"):
+            rows = whole.follow(mtcnn, picture, t)
+            assert handed_on.follow(mtcnn, picture, t) == rows
+            state = json.loads(json.dumps(handed_on.state()))
+            handed_on = Tracker.from_state(state, search_every_s=EVERY_S)
