@@ -403,6 +403,23 @@ class Analysed:
     jpeg: bytes | None
 
 
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Feeds that wait for a worker: how many, for how long the first of them, and who serves."""
+
+    ready: int
+    oldest_s: float
+    drains: int
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What Redis holds, in bytes; `limit_bytes` 0: as much as the machine has."""
+
+    used_bytes: int
+    limit_bytes: int
+
+
 class Bus:
     """The verbs. Safe to share between threads; make a new one after a fork."""
 
@@ -781,6 +798,25 @@ class Bus:
         if gone:
             self._redis.hdel(self._key("workers"), *gone)
         return sorted(alive, key=lambda report: report.name)
+
+    @_verb
+    def backlog(self) -> Backlog:
+        """What waits for workers now, by Redis's clock: what tells whether there are enough."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.zcard(self._key("ready"))
+            pipe.zrange(self._key("ready"), 0, 0, withscores=True)
+            pipe.zcard(self._key("drains"))
+            (seconds, micros), ready, oldest, drains = pipe.execute()
+        now_ms = seconds * 1000 + micros / 1000
+        oldest_s = (now_ms - oldest[0][1]) / 1000 if oldest else 0.0
+        return Backlog(ready, max(0.0, oldest_s), drains)
+
+    @_verb
+    def memory(self) -> Memory:
+        """How much memory Redis uses, and may use."""
+        info = self._redis.info("memory")
+        return Memory(info["used_memory"], info["maxmemory"])
 
     # Web
 

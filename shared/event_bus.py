@@ -468,6 +468,15 @@ class EventBus:
         ]
 
     @_verb
+    def undelivered(self) -> int:
+        """How many deliveries wait, all targets together."""
+        targets = cast("list[bytes]", self._redis.zrange(self._key("events", "targets"), 0, -1))
+        with self._redis.pipeline(transaction=False) as pipe:
+            for target in targets:
+                pipe.llen(self._key("events", "queue", target.decode()))
+            return sum(pipe.execute())
+
+    @_verb
     def settle(self, name: str, due: Due, delivery: Delivery, again_s: float | None) -> bool:
         """Say how an attempt went; `again_s`: try again after so long. Else the next one's turn.
 

@@ -10,6 +10,7 @@ import contextlib
 import re
 import secrets
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import redis
 from rq import Queue, Retry
@@ -79,6 +80,15 @@ class Jobs:
         with self._speaking():
             found = (_JOB_ID.fullmatch(job_id) for job_id in self._video.get_job_ids())
             return {job["step"] for job in found if job and job["video"] == video_id}
+
+    def video_backlog(self) -> tuple[int, float]:
+        """How many steps of videos wait, and for how many seconds the first has; BusError."""
+        with self._speaking():
+            first = next(iter(self._video.get_jobs(0, 1)), None)
+            if first is None or first.enqueued_at is None:
+                return self._video.count, 0.0
+            waited = datetime.now(UTC) - first.enqueued_at
+            return self._video.count, max(0.0, waited.total_seconds())
 
     def video_work_waits(self) -> bool:
         """Whether a step of any video waits for a worker; raises BusError."""

@@ -13,7 +13,7 @@ import re
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Self
 
@@ -363,7 +363,12 @@ class Timeline:
 
 @dataclass(frozen=True, slots=True)
 class WorkerReport:
-    """What a worker has done since it started, for metrics and the ready check."""
+    """What a worker has done since it started, for metrics and the ready check.
+
+    `busy_seconds`: the time in which it had something to do. `delays`: live frames by their time
+    from capture to result, in seconds: how many were no slower than each bound (``"inf"``: all),
+    but slower than the one before; `delay_seconds` is the sum of all.
+    """
 
     name: str
     model: str
@@ -373,6 +378,9 @@ class WorkerReport:
     batches: int = 0
     faces: int = 0
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
+    busy_seconds: float = 0.0
+    delays: Mapping[str, int] = field(default_factory=dict)
+    delay_seconds: float = 0.0
 
     def to_json(self) -> str:
         return json.dumps(
@@ -385,11 +393,16 @@ class WorkerReport:
                 "batches": self.batches,
                 "faces": self.faces,
                 "stage_seconds": dict(self.stage_seconds),
+                "busy_seconds": self.busy_seconds,
+                "delays": dict(self.delays),
+                "delay_seconds": self.delay_seconds,
             }
         )
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        row = json_object(text)
+        """Read a report; what a newer version of Moodline adds to it is passed over."""
+        known = {each.name for each in fields(cls)}
+        row = {name: value for name, value in json_object(text).items() if name in known}
         row["labels"] = tuple(row.get("labels", ()))
         return build(cls, row)

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -87,6 +88,21 @@ class Step:
         return ExportKind(self.name.removeprefix(_EXPORT)) if is_export else None
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What there is to do: videos by status, and the steps of those that are not finished.
+
+    `held` steps are being done, or pause before the next attempt; `failed` ones have failed at
+    least once and are not done yet. Frames are those of unfinished videos whose plan is made.
+    """
+
+    videos: Mapping[VideoStatus, int]
+    held: int
+    failed: int
+    frames_total: int
+    frames_done: int
+
+
 class Videos:
     """The verbs for videos. Safe to share between threads; make a new one after a fork."""
 
@@ -119,6 +135,22 @@ class Videos:
         videos = sorted(self._bus.videos(), key=lambda v: (v.created_at, v.id), reverse=True)
         work = self._bus.work([video.id for video in videos])
         return [_seen(video, work[video.id]) for video in videos]
+
+    def load(self) -> Load:
+        """How much work there is; reads nothing but the list for finished videos."""
+        videos = self._bus.videos()
+        unfinished = [video for video in videos if not video.status.is_final]
+        work = self._bus.work([video.id for video in unfinished])
+        seen = [_seen(video, work[video.id]) for video in unfinished]
+        statuses = Counter(video.status for video in videos if video.status.is_final)
+        statuses.update(video.status for video in seen)
+        return Load(
+            {status: statuses[status] for status in VideoStatus},
+            held=sum(len(each.held) for each in work.values()),
+            failed=sum(len(each.reasons) for each in work.values()),
+            frames_total=sum(video.frames_total or 0 for video in seen),
+            frames_done=sum(video.frames_done for video in seen),
+        )
 
     def one(self, video_id: str) -> Video:
         """One video; raises NotFound."""

@@ -10,6 +10,7 @@ Not here: what a frame shows (`workers.pipeline`) and the words to Redis (`share
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -41,6 +42,21 @@ _WAIT_S = 0.25  # shorter than a lease: a waiting drain must go on counting as a
 Analysis = tuple[Claim, Mapping[str, Any], Sequence[Outcome]]
 
 
+class Delays:
+    """Counts frames by their time from capture to result, for the metrics."""
+
+    BOUNDS_S = (0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, math.inf)
+
+    def __init__(self) -> None:
+        self.counts = dict.fromkeys(map(str, self.BOUNDS_S), 0)
+        self.sum_s = 0.0
+
+    def add(self, delay_s: float) -> None:
+        # Clocks of two machines differ: a frame from the future took no time.
+        self.sum_s += max(0.0, delay_s)
+        self.counts[str(next(bound for bound in self.BOUNDS_S if delay_s <= bound))] += 1
+
+
 class Drain:
     """One worker's loop over ready feeds. `name` is unique among all workers."""
 
@@ -64,6 +80,8 @@ class Drain:
         self._timeline_s = timeline_s
         self._serves_video = serves_video
         self._stopping = stopping
+        self.delays = Delays()
+        self.idle_s = 0.0  # spent waiting for feeds
 
     def run(self, slice_s: float) -> None:
         """Serve for `slice_s`, or until nothing came for a while; then pass the baton on.
@@ -82,6 +100,7 @@ class Drain:
                     break
                 else:
                     self._bus.wait_ready(_WAIT_S)
+                    self.idle_s += time.monotonic() - now
                 if self._serves_video and self._jobs.video_work_waits():
                     break
             if self._bus.drain_ended(self._name):
@@ -100,14 +119,19 @@ class Drain:
         )
         if not claims:
             return False
+        analysed = self._analyse(claims, _Renewal(self._bus, self._name, claims))
         lost = self._bus.publish(
-            self._analyse(claims, _Renewal(self._bus, self._name, claims)),
+            analysed,
             labels=self._pipeline.labels,
             unsure_below=self._pipeline.unsure_below,
             timeline_s=self._timeline_s,
         )
         for error in lost:
             _log.warning("results came too late", error=str(error))
+        for _, _, outcomes in analysed:
+            for outcome in outcomes:
+                if outcome.result is not None:
+                    self.delays.add(outcome.result.latency_ms / 1000)
         return True
 
     def _analyse(self, claims: Sequence[Claim], between: Callable[[], None]) -> Sequence[Analysis]:
@@ -116,7 +140,8 @@ class Drain:
         except BusError:
             raise
         except Exception:  # noqa: BLE001 - one bad frame must not sink a batch: find it
-            _log.warning("a batch failed and is taken apart", feeds=len(claims), exc_info=True)
+            frames = {claim.feed: [frame.seq for frame in claim.frames] for claim in claims}
+            _log.warning("a batch failed and is taken apart", frames=frames, exc_info=True)
         return [self._analyse_alone(claim, between) for claim in claims]
 
     def _analyse_alone(self, claim: Claim, between: Callable[[], None]) -> Analysis:

@@ -45,6 +45,26 @@ _REPORT_EVERY_S = 2.0
 _STOP_S = 3.5  # less than the supervisor waits
 
 
+class _Stopwatch:
+    """The time that jobs have taken so far, the one under way included; read by another thread."""
+
+    def __init__(self) -> None:
+        self._total_s = 0.0
+        self._started_at: float | None = None
+
+    def start(self) -> None:
+        self._started_at = time.monotonic()
+
+    def stop(self) -> None:
+        if (started_at := self._started_at) is not None:
+            self._started_at = None
+            self._total_s += time.monotonic() - started_at
+
+    def read_s(self) -> float:
+        total_s, started_at = self._total_s, self._started_at
+        return total_s + (0.0 if started_at is None else time.monotonic() - started_at)
+
+
 class _Job(Job):
     """A job that runs one of Moodline's tasks, and no other code that its sender names.
 
@@ -67,15 +87,20 @@ class _Worker(SimpleWorker):
     max_connection_wait_time = 2.0
     _running_job = False
 
-    def __init__(self, *args: Any, stopping: threading.Event, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, stopping: threading.Event, stopwatch: _Stopwatch, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._stopping = stopping
+        self._stopwatch = stopwatch
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         self._running_job = True
+        self._stopwatch.start()
         try:
             super().execute_job(job, queue)
         finally:
+            self._stopwatch.stop()
             self._running_job = False
 
     def handle_job_success(self, *args: Any, **kwargs: Any) -> None:
@@ -110,10 +135,6 @@ def run(settings: Settings, redis_url: str, queues: tuple[str, ...] = QUEUES) ->
     report = WorkerReport(
         name=name, model=pipeline.model, labels=pipeline.labels, started_at=time.time()
     )
-    reporter = threading.Thread(
-        target=_report, args=(bus, pipeline, report, stopping), name="report", daemon=True
-    )
-    reporter.start()
     jobs = Jobs(redis_url)
     videos = Videos(redis_url, Media(settings.media_address), jobs)
     drain = Drain(
@@ -126,6 +147,14 @@ def run(settings: Settings, redis_url: str, queues: tuple[str, ...] = QUEUES) ->
         serves_video=VIDEO_QUEUE in queues,
         stopping=stopping.is_set,
     )
+    stopwatch = _Stopwatch()
+    reporter = threading.Thread(
+        target=_report,
+        args=(bus, pipeline, drain, stopwatch, report, stopping),
+        name="report",
+        daemon=True,
+    )
+    reporter.start()
     steps = Steps(
         videos,
         pipeline,
@@ -143,7 +172,7 @@ def run(settings: Settings, redis_url: str, queues: tuple[str, ...] = QUEUES) ->
     threading.Thread(target=keeper.run, args=(stopping,), name="keeper", daemon=True).start()
     threading.Thread(target=_end_in_time, args=(stopping,), name="end", daemon=True).start()
     while not stopping.is_set():
-        _work(redis_url, queues, stopping)
+        _work(redis_url, queues, stopping, stopwatch)
         # RQ gives up when Redis goes away in mid-job; the models stay loaded meanwhile.
         stopping.wait(0.5)
     try:
@@ -152,7 +181,9 @@ def run(settings: Settings, redis_url: str, queues: tuple[str, ...] = QUEUES) ->
         _log.info("Redis was away at the end")
 
 
-def _work(redis_url: str, queues: tuple[str, ...], stopping: threading.Event) -> None:
+def _work(
+    redis_url: str, queues: tuple[str, ...], stopping: threading.Event, stopwatch: _Stopwatch
+) -> None:
     """Run RQ's loop until it is told to stop or gives up."""
     try:
         worker = _Worker(
@@ -161,6 +192,7 @@ def _work(redis_url: str, queues: tuple[str, ...], stopping: threading.Event) ->
             serializer=JSONSerializer,
             job_class=_Job,
             stopping=stopping,
+            stopwatch=stopwatch,
         )
         # In turns: neither kind of work can keep the other from this worker.
         worker.work(logging_level="WARNING", dequeue_strategy=DequeueStrategy.ROUND_ROBIN)
@@ -179,7 +211,14 @@ def _end_in_time(stopping: threading.Event) -> None:
     os._exit(0)
 
 
-def _report(bus: Bus, pipeline: Pipeline, report: WorkerReport, stopping: threading.Event) -> None:
+def _report(
+    bus: Bus,
+    pipeline: Pipeline,
+    drain: Drain,
+    stopwatch: _Stopwatch,
+    report: WorkerReport,
+    stopping: threading.Event,
+) -> None:
     """Say every other second that this worker is there, and what it has done."""
     while True:
         done = pipeline.work_done()
@@ -191,6 +230,9 @@ def _report(bus: Bus, pipeline: Pipeline, report: WorkerReport, stopping: thread
                     batches=done.batches,
                     faces=done.faces,
                     stage_seconds=dict(done.stage_seconds),
+                    busy_seconds=max(0.0, stopwatch.read_s() - drain.idle_s),
+                    delays=dict(drain.delays.counts),
+                    delay_seconds=drain.delays.sum_s,
                 )
             )
         except BusError as error:
