@@ -50,7 +50,8 @@ class Shot:
 
     @functools.cached_property
     def meta(self) -> dict[str, Any]:
-        return self.result.to_dict()
+        # A frame's id is Redis's time of storing it: what came before is capture, after it waiting.
+        return {**self.result.to_dict(), "stored_at": self.order[0] / 1000}
 
     def jpeg_within(self, most_bytes: int) -> bytes:
         """The picture in at most so many bytes, as far as it can still be told what is in it.

@@ -83,8 +83,10 @@ def test_a_viewer_gets_every_frame_with_its_own_faces(
     assert seqs == list(range(seqs[0], seqs[0] + len(seqs)))
     for meta, jpeg in viewer.frames:
         assert set(meta) >= {
-            "feed", "seq", "captured_at", "analysed_at", "width", "height", "faces", "sent_at"
+            "feed", "seq", "captured_at", "analysed_at", "width", "height", "faces", "sent_at",
+            "stored_at",
         }  # fmt: skip
+        assert 0 <= meta["stored_at"] - meta["captured_at"] + 0.001 < 1  # Redis tells whole ms
         assert meta["captured_at"] <= meta["analysed_at"] <= meta["sent_at"] <= time.time()
         (face,) = meta["faces"]
         assert abs(sum(face["scores"].values()) - 1) < 1e-3

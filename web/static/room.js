@@ -23,7 +23,7 @@ const SILENT_S = 4; // a feed that says nothing for longer is not counted
 const MARGIN_PX = 8;
 const FOLDED = "moodline-room-folded";
 const SEEN_SHARE = 0.005;
-const NAMED_SHARE = 0.17; // a part of the bar so wide has room for its word
+const LETTER_PX = 9; // of a word in the bar
 
 export class Room {
   #samples = new Map(); // whole second -> {faces, counts of each kind}, null where nothing was heard
@@ -178,11 +178,13 @@ export class Room {
       .map((share, i) => ({ share, word: wordOf(this.#kinds[i]) }))
       .filter(({ share }) => share >= SEEN_SHARE)
       .sort((a, b) => b.share - a.share);
+    const wide = this.bar.clientWidth;
     shares.forEach((share, i) => {
       const part = this.bar.children[i];
+      const word = wordOf(this.#kinds[i]);
       part.style.flexGrow = share.toFixed(3);
       part.hidden = share < SEEN_SHARE;
-      setText(part, share >= NAMED_SHARE ? wordOf(this.#kinds[i]) : "");
+      setText(part, share * wide > word.length * LETTER_PX ? word : "");
     });
     this.bar.classList.toggle("empty", ranked.length === 0);
     setText(this.words, ranked.slice(0, 4).map(({ word, share }) => `${word} ${percent(share)}`).join(" · "));

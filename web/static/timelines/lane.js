@@ -11,7 +11,7 @@ import { drawLines, drawStack, paint } from "../report/chart.js";
 import { percent, text } from "../texts.js";
 
 const HATCH_PX = 8;
-const FADED = { stacked: 0.6, lines: 0 };
+const FADED = { stacked: 0.65, lines: 0 };
 const TOLD = 4; // emotions told beside the chart, the first in large
 
 export class Lane {
@@ -112,7 +112,7 @@ export function wordsAt(shown) {
 
 function hatch(context, { times, unsure }, spacing, { from, to }, width, height, fade) {
   const x = (t) => ((t - from) / (to - from)) * width;
-  context.strokeStyle = look.ink;
+  context.strokeStyle = look.muted;
   context.lineWidth = 1;
   for (let i = 0; i < times.length; i++) {
     if (unsure[i] <= 0.5) continue;

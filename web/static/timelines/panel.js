@@ -24,6 +24,7 @@ const MOST_LANES = 6; // until more are asked for
 const FETCH_EVERY_S = 30; // the last minute is known anyway
 const TABLE_EVERY_S = 5;
 const POINTS_A_PX = 0.7;
+const MOST_EVENTS = 200;
 const MARK_PX = 20; // marks nearer to one another share a flag
 const LOOKED_AT_S = 1.5; // the newest scores stand for now
 const KEPT_CHOICE = "moodline-timeline-window";
@@ -44,6 +45,7 @@ export class TimelinePanel {
   #width = 0;
   #drawn = -Infinity;
   #fetched = -Infinity;
+  #asked = false;
   #tabled = -Infinity;
   #cursor = null; // of looking back
   #pointer = null; // x in the plot, from its left
@@ -98,7 +100,8 @@ export class TimelinePanel {
     this.tables.setAttribute("role", "region");
     this.tables.setAttribute("aria-label", text.timelines.tables);
     const tools = make("div", { className: "timeline-tools" });
-    tools.append(this.windows, this.modes, this.legend, this.patterns, this.tableButton);
+    const views = make("div", { className: "chips" }, this.patterns, this.tableButton);
+    tools.append(this.windows, this.modes, this.legend, views);
     this.element = make("section", { className: "timeline-panel" });
     this.element.append(tools, this.note, this.marks, this.plots, this.more, this.hint, this.tables);
     this.element.setAttribute("aria-label", text.timelines.label(feed.name));
@@ -111,6 +114,7 @@ export class TimelinePanel {
     this.#history = history;
     this.#now = now;
     if (history.labels !== this.#labels) this.#legend();
+    if (!this.#asked) this.#ask();
     if (this.#windowS > 60 && now - this.#fetched > FETCH_EVERY_S) this.#fetch();
     if (this.#cursor !== null) return; // held still
     const pause = Math.max(0.18, this.#windowS / Math.max(1, this.#width));
@@ -215,6 +219,15 @@ export class TimelinePanel {
       }),
     );
     this.legend.children[focused]?.focus();
+  }
+
+  // What has happened before this page was opened; new events come by themselves.
+  async #ask() {
+    this.#asked = true;
+    const since = this.#now - Math.max(...WINDOWS_S);
+    const query = new URLSearchParams({ feed: this.#feed.id, since, limit: MOST_EVENTS });
+    const answer = await fetch(`/api/events?${query}`).catch(() => null);
+    if (answer?.ok) for (const event of await answer.json()) this.#history.mark(event);
   }
 
   // What lies further back than this page has seen.

@@ -7,7 +7,7 @@
 import { look } from "../look.js";
 
 const HATCH_PX = 7;
-const FADED = 0.6;
+const FADED = 0.7;
 
 export class Strip {
   #canvas = document.createElement("canvas");
@@ -98,7 +98,7 @@ export class Strip {
     context.fillStyle = look.surface;
     context.fillRect(left, 0, dense, height);
     context.globalAlpha = 1;
-    this.#hatch(column, left, dense, 0, height, look.ink);
+    this.#hatch(column, left, dense, 0, height, look.muted);
   }
 
   // One column's part of diagonal lines, which are fixed to the moments and so move along.
