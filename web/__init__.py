@@ -16,6 +16,7 @@ from shared.config import Settings
 from shared.event_bus import EventBus
 from shared.jobs import Jobs
 from shared.media import Media
+from shared.recording_bus import RecordingBus
 from shared.videos import Videos
 from web import (
     events,
@@ -27,6 +28,7 @@ from web import (
     people,
     pictures,
     problem,
+    recordings,
     report,
     session,
     timelines,
@@ -66,7 +68,8 @@ def create_app(settings: Settings, bus: Bus) -> Flask:
     name, jobs = f"web-{secrets.token_hex(4)}", Jobs(bus.url)
     follower = Follower(bus, name)
     cameras = Cameras(settings, bus, jobs, name)
-    live = Live(socketio, bus, follower, cameras)
+    recording_bus = RecordingBus(bus.url)
+    live = Live(socketio, bus, recording_bus, follower, cameras)
     sessions = session.Sessions(settings)
     kept = Videos(bus.url, Media(settings.media_address), jobs)
     bodies, parts = Bodies(settings.max_upload_mb), Parts(settings.data_dir)
@@ -94,7 +97,7 @@ def create_app(settings: Settings, bus: Bus) -> Flask:
         app.register_blueprint(blueprint)
     app.extensions["moodline"] = (
         *(live, cameras, follower, intake, parts, kept),
-        *(event_relay, event_bus),
+        *(event_relay, event_bus, recording_bus),
     )
     app.wsgi_app = Guard(app.wsgi_app, settings, sessions)  # type: ignore[method-assign]
     return app

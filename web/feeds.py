@@ -6,7 +6,7 @@ to be told to anybody, and nothing has to be started anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -16,6 +16,8 @@ from werkzeug.exceptions import BadRequest
 from shared.bus import Bus
 from shared.config import Settings
 from shared.errors import InvalidRecord, SourceError
+from shared.recording_bus import RecordingBus
+from shared.recordings import Recording, Saved
 from shared.schema import (
     MAX_FPS,
     MAX_NAME_LENGTH,
@@ -28,7 +30,9 @@ from shared.source import Source, SourceKind
 from web.problem import BadField
 
 
-def describe(feed: Feed, status: FeedStatus) -> dict[str, Any]:
+def describe(
+    feed: Feed, status: FeedStatus, recording: Recording | None, saved: Saved | None
+) -> dict[str, Any]:
     """A feed as the API and the page see it."""
     return {
         "id": feed.id,
@@ -52,26 +56,46 @@ def describe(feed: Feed, status: FeedStatus) -> dict[str, Any]:
         "loop": feed.loop,
         "enabled": feed.enabled,
         "created_at": feed.created_at,
+        "recording": recording
+        and {
+            "state": recording.state.value,
+            "since": recording.since,
+            "frames": recording.frames,
+            "missed": recording.missed,
+        },
+        "recorded": saved
+        and {
+            "video": saved.video or None,
+            "name": saved.name,
+            "ending": saved.ending.value,
+            "frames": saved.frames,
+            "missed": saved.missed,
+        },
     }
 
 
-def list_all(bus: Bus) -> list[dict[str, Any]]:
+def describe_all(bus: Bus, recordings: RecordingBus, feeds: Sequence[Feed]) -> list[dict[str, Any]]:
+    """Feeds with how each is doing now."""
+    ids = [feed.id for feed in feeds]
+    statuses, seen = bus.statuses(ids), recordings.seen(ids)
+    return [describe(feed, statuses[feed.id], *seen[feed.id]) for feed in feeds]
+
+
+def list_all(bus: Bus, recordings: RecordingBus) -> list[dict[str, Any]]:
     """Every feed, in people's order."""
-    feeds = bus.feeds()
-    statuses = bus.statuses([feed.id for feed in feeds])
-    return [describe(feed, statuses[feed.id]) for feed in feeds]
+    return describe_all(bus, recordings, bus.feeds())
 
 
-def blueprint(settings: Settings, bus: Bus) -> Blueprint:
+def blueprint(settings: Settings, bus: Bus, recordings: RecordingBus) -> Blueprint:
     """The routes below ``/api/feeds``."""
     bp = Blueprint("feeds", __name__, url_prefix="/api/feeds")
 
     def described(feed: Feed) -> dict[str, Any]:
-        return describe(feed, bus.statuses([feed.id])[feed.id])
+        return describe_all(bus, recordings, [feed])[0]
 
     @bp.get("")
     def index() -> Response:
-        return jsonify(list_all(bus))
+        return jsonify(list_all(bus, recordings))
 
     @bp.post("")
     def add() -> tuple[Response, int, dict[str, str]]:
@@ -83,7 +107,7 @@ def blueprint(settings: Settings, bus: Bus) -> Blueprint:
     @bp.put("/order")
     def order() -> Response:
         bus.order_feeds(_order())
-        return jsonify(list_all(bus))
+        return jsonify(list_all(bus, recordings))
 
     @bp.get("/<feed_id>")
     def one(feed_id: str) -> Response:

@@ -27,6 +27,7 @@ from socketio.packet import Packet
 
 from shared.bus import Bus
 from shared.errors import BusError, MoodlineError
+from shared.recording_bus import RecordingBus
 from web import feeds, readiness
 from web.cameras import Cameras
 from web.follower import Follower, Shot
@@ -105,8 +106,16 @@ class _Viewer:
 class Live:
     """The Socket.IO side of one web process."""
 
-    def __init__(self, socketio: SocketIO, bus: Bus, follower: Follower, cameras: Cameras) -> None:
+    def __init__(
+        self,
+        socketio: SocketIO,
+        bus: Bus,
+        recordings: RecordingBus,
+        follower: Follower,
+        cameras: Cameras,
+    ) -> None:
         self._socketio = socketio
+        self._recordings = recordings
         self._cameras = cameras
         _keep_events_whole(socketio)
         _keep_events_small(socketio)
@@ -221,7 +230,7 @@ class Live:
             problems = self._problems
         self._emit(sid, "status", _status(problems))
         try:
-            slot.offer(feeds.list_all(self._bus))
+            slot.offer(feeds.list_all(self._bus, self._recordings))
         except MoodlineError as error:
             return {"ok": False, "error": str(error)}
         return {"ok": True}
@@ -291,7 +300,7 @@ class Live:
             if not self._viewers and not self._lists:
                 return
         try:
-            rows = feeds.list_all(self._bus)
+            rows = feeds.list_all(self._bus, self._recordings)
         except BusError:
             return
         known = {row["id"] for row in rows}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from shared import events, video
+from shared.recordings import Ending, RecordingState
 from shared.schema import MAX_FPS, MAX_NAME_LENGTH, MAX_WIDTH, MIN_WIDTH, Drop, FeedState
 
 _NUMBER = {"type": "number"}
@@ -31,6 +32,7 @@ def describe() -> dict[str, Any]:
             **_health(),
             **_feeds(),
             **_pictures(),
+            **_recordings(),
             **_events(),
             **_videos(),
             **_uploads(),
@@ -371,6 +373,39 @@ def _rule_fields() -> dict[str, Any]:
     }
 
 
+def _recordings() -> dict[str, Any]:
+    answer = {"$ref": "#/components/schemas/FeedRecording"}
+    unknown = {"404": _problem("There is no such feed.")}
+    start = _changing(
+        "Record a feed from now on. The recording becomes a video.",
+        {"name": {"type": ["string", "null"], "maxLength": video.MAX_NAME_LENGTH}},
+        {
+            "202": _json("It begins.", answer),
+            "409": _problem("It is being recorded, is off or has ended, or nobody can record."),
+            **unknown,
+        },
+    )
+    start["requestBody"]["required"] = False
+    start["requestBody"]["content"]["application/json"]["schema"]["required"] = []
+    return {
+        "/api/feeds/{feed_id}/recording": {
+            "parameters": [_feed_id()],
+            "get": _operation(
+                "How the recording of a feed goes, and where recordings are kept.",
+                {"200": _json("That.", answer), **unknown},
+            ),
+            "post": start,
+            "delete": _operation(
+                "Stop it. What was captured until now becomes a video.",
+                {
+                    "200": _json("It is being saved.", answer),
+                    "404": _problem("There is no such feed, or it is not being recorded."),
+                },
+            ),
+        }
+    }
+
+
 def _videos() -> dict[str, Any]:
     answer = {"$ref": "#/components/schemas/Video"}
     unknown = {"404": _problem("There is no such video.")}
@@ -653,6 +688,15 @@ def _schemas() -> dict[str, Any]:
                     "type": "boolean",
                     "description": "Edits of people are not in the report yet.",
                 },
+                "recorded": _or_null(
+                    {
+                        "feed": {**_TEXT, "description": "The feed's name."},
+                        "began_at": {**_NUMBER, "description": "Epoch seconds."},
+                        "missed": _COUNT,
+                        "ending": {"enum": [ending.value for ending in Ending]},
+                    },
+                    "Of a video that was recorded from a live feed.",
+                ),
                 "exports": {
                     "type": "object",
                     "description": "The files that were asked for.",
@@ -718,6 +762,15 @@ def _schemas() -> dict[str, Any]:
                 "width": {"type": "integer", "description": "Pixels captured across, at most."},
                 "enabled": {"type": "boolean", "description": "Whether it is captured."},
                 "created_at": {**_NUMBER, "description": "Epoch seconds."},
+                **_of_recording(),
+            }
+        ),
+        "FeedRecording": _object(
+            {
+                **_of_recording(),
+                "kept_in": {**_TEXT, "description": "The storage of videos."},
+                "kept_days": {**_MAYBE_NUMBER, "description": "null: until somebody deletes it."},
+                "longest_h": {**_NUMBER, "description": "Hours after which it ends by itself."},
             }
         ),
         "NewRule": {
@@ -864,6 +917,30 @@ def _feed_fields() -> dict[str, Any]:
     }
 
 
+def _of_recording() -> dict[str, Any]:
+    return {
+        "recording": _or_null(
+            {
+                "state": {"enum": [state.value for state in RecordingState]},
+                "since": {**_MAYBE_NUMBER, "description": "Epoch seconds of its first frame."},
+                "frames": _COUNT,
+                "missed": {**_COUNT, "description": "Frames captured meanwhile and not in it."},
+            },
+            "The recording that goes on.",
+        ),
+        "recorded": _or_null(
+            {
+                "video": {"type": ["string", "null"], "description": "null: nothing came."},
+                "name": _TEXT,
+                "ending": {"enum": [ending.value for ending in Ending]},
+                "frames": _COUNT,
+                "missed": _COUNT,
+            },
+            "What became of the last one, for ten minutes.",
+        ),
+    }
+
+
 def _operation(
     summary: str, responses: dict[str, Any], *, open_to_all: bool = False
 ) -> dict[str, Any]:
@@ -891,6 +968,10 @@ def _changing(summary: str, fields: dict[str, Any], responses: dict[str, Any]) -
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _or_null(properties: dict[str, Any], description: str) -> dict[str, Any]:
+    return {"anyOf": [_object(properties), {"type": "null"}], "description": description}
 
 
 def _json(description: str, schema: dict[str, Any]) -> dict[str, Any]:

@@ -44,6 +44,13 @@ def describe(videos: Videos, video: Video) -> dict[str, Any]:
         "has_sound": footage.has_sound,
         "options": asdict(video.options),
         "updating": video.updating,
+        "recorded": video.recorded
+        and {
+            "feed": video.recorded.feed,
+            "began_at": video.recorded.began_at,
+            "missed": video.recorded.missed,
+            "ending": video.recorded.ending.value,
+        },
         "exports": {
             kind.value: {
                 "state": export.state.value,
