@@ -160,6 +160,14 @@ class Settings(BaseSettings):
             ipaddress.ip_network(part, strict=False)
         return value
 
+    @field_validator("media_url")
+    @classmethod
+    def _is_storage(cls, value: SecretStr | None) -> SecretStr | None:
+        scheme, separator, rest = (value.get_secret_value() if value else "").partition("://")
+        if separator and (scheme not in ("file", "s3") or (scheme == "s3" and rest[:1] in "/")):
+            raise ValueError("write a folder, or s3://bucket/prefix")
+        return value
+
     @field_validator("session_key")
     @classmethod
     def _is_long(cls, value: SecretStr | None) -> SecretStr | None:

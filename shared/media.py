@@ -43,7 +43,10 @@ _BLOCK_BYTES = 4 * 1024 * 1024  # read at once from a bucket
 
 
 class Media:
-    """The verbs. `url` is a folder, ``file:///folder`` or ``s3://bucket/prefix``."""
+    """The verbs. `url` is a folder, ``file:///folder`` or ``s3://bucket/prefix``.
+
+    Raises ConfigError for any other address.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -52,8 +55,13 @@ class Media:
         if "://" not in url or url.startswith("file://"):
             path = url2pathname(urlsplit(url).path) if "://" in url else url
             self._store = _Folder(Path(path).expanduser().absolute())
-        else:
+        elif re.match(r"s3://[^/]", url):
             self._store = _Bucket(url, self.address)
+        else:
+            raise ConfigError(
+                f"MEDIA_URL={self.address!r} is no storage that Moodline knows: "
+                "write a folder, or s3://bucket/prefix."
+            )
         self._touch: Callable[[], None] = lambda: None
 
     def watched(self, touch: Callable[[], None]) -> Media:
@@ -287,7 +295,7 @@ class _Folder:
 
 
 class _Bucket:
-    """Any storage that fsspec knows, S3 above all.
+    """An S3 bucket, or whatever speaks its language (MinIO, Ceph, R2), through fsspec.
 
     Files are written to this machine's folder for temporary files first, because they must be
     seekable, and because an upload that is cut off must leave nothing.
@@ -300,7 +308,7 @@ class _Bucket:
         self._opened: tuple[int, Any, str] | None = None
 
     def errors(self) -> tuple[type[Exception], ...]:
-        if self._opened is None or not self._url.startswith("s3"):
+        if self._opened is None:
             return (OSError,)
         from aiohttp import ClientError as HttpError  # noqa: PLC0415 - as in `_fs`
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
@@ -313,13 +321,15 @@ class _Bucket:
             if self._opened is None or self._opened[0] != os.getpid():
                 import fsspec  # noqa: PLC0415 - half a second and 50 MB that a folder does not need
 
-                options: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
-                if self._url.startswith("s3"):
-                    options["config_kwargs"] = {
+                options: dict[str, Any] = {
+                    "skip_instance_cache": True,
+                    "use_listings_cache": False,
+                    "config_kwargs": {
                         "connect_timeout": 5,
                         "read_timeout": 30,
                         "retries": {"max_attempts": 3, "mode": "standard"},
-                    }
+                    },
+                }
                 try:
                     fs, root = fsspec.core.url_to_fs(self._url, **options)
                 except (ValueError, ImportError, TypeError) as error:

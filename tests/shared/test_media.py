@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from shared import config
 from shared.config import PROJECT_DIR
 from shared.errors import ConfigError, InvalidRecord, MediaError, NotFound
 from shared.media import Media
@@ -273,9 +274,20 @@ def test_a_server_that_is_away_is_said_without_its_keys() -> None:
     assert "very-secret" not in str(caught.value)
 
 
-def test_an_address_of_no_known_storage_is_a_wrong_setting() -> None:
-    with pytest.raises(ConfigError, match="MEDIA_URL"):
-        Media("floppy://a/b").write("a/b", b"")
+@pytest.mark.parametrize(
+    "url",
+    ["floppy://a/b", "memory://x", "http://host/x", "github://a:b@c/d", "s3:///x", "s3a://b/x"],
+)
+def test_an_address_of_no_known_storage_is_a_wrong_setting(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """fsspec would take some of these, and keep films in memory or fetch them from a stranger."""
+    with pytest.raises(ConfigError, match="MEDIA_URL") as refused:
+        Media(url)
+    assert "a:b" not in str(refused.value)
+    monkeypatch.setenv("MEDIA_URL", url)
+    with pytest.raises(ConfigError, match="s3://bucket/prefix"):
+        config.load()
 
 
 def test_a_local_folder_pays_nothing_for_buckets() -> None:
