@@ -91,9 +91,10 @@ def resolve(url: str, allowed: Allowed) -> Endpoint:
     for text in addresses:
         address = ipaddress.ip_address(text.partition("%")[0])
         if not _is_public(address) and not allowed.holds(host, address):
+            what = host if host == str(address) else f"{host} ({address})"
             raise AddressRefused(
-                f"{host} is {address}, which is not on the public internet: webhooks go there only "
-                f"if MOODLINE_WEBHOOK_ALLOW names it (for example {address})."
+                f"{what} is not on the public internet: webhooks go there only if "
+                f"MOODLINE_WEBHOOK_ALLOW names it, for example as {address}."
             )
     authorization = ""
     if parts.username is not None:

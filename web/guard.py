@@ -40,7 +40,7 @@ _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _OPEN_PATHS = ("/healthz", "/login", "/language")
 _OPEN_FOLDER = "/assets/"
 _SOCKET_PATH = "/socket.io/"
-_PAGES = ("/", "/videos")
+_PAGES = ("/", "/videos", "/cameras", "/events")
 _PAGES_FOLDER = "/videos/"
 _HOST = re.compile(
     r"^(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<name>[^\[\]:/@?#\s]+))(?::(?P<port>\d{1,5}))?$"

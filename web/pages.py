@@ -20,13 +20,17 @@ _A_YEAR_S = 365 * 24 * 3600
 
 
 def blueprint(sessions: Sessions) -> Blueprint:
-    """``/``, ``/videos``, ``/videos/<id>``, ``/assets/…`` and ``/api/openapi.json``."""
+    """The pages (``/``, ``/videos`` …), ``/assets/…`` and ``/api/openapi.json``."""
     bp = Blueprint("pages", __name__)
     current = _digest(_STATIC)
 
     @bp.get("/")
     def dashboard() -> str:
         return render_template("dashboard.html", can_log_out=sessions.required)
+
+    @bp.get("/events")
+    def events() -> str:
+        return render_template("events.html", can_log_out=sessions.required)
 
     @bp.get("/videos", strict_slashes=False)
     def videos() -> str:

@@ -35,7 +35,7 @@ _FREE_GUESSES = 5
 _LONGEST_WAIT_S = 60.0
 _FORGOTTEN_AFTER_S = 900.0
 _MAX_ADDRESSES = 4096
-_PAGE = re.compile(r"/(?:videos(?:/[0-9a-f]{16})?)?(?:\?[\w.=&%-]*)?", re.ASCII)
+_PAGE = re.compile(r"/(?:cameras|events|videos(?:/[0-9a-f]{16})?)?(?:\?[\w.=&%-]*)?", re.ASCII)
 
 
 class Guesses:

@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 from shared.config import PROJECT_DIR
 
 STATIC = PROJECT_DIR / "web" / "static"
-PAGES = ("/", "/videos", "/videos/0123456789abcdef")
+PAGES = ("/", "/videos", "/videos/0123456789abcdef", "/cameras", "/events")
 
 
 def test_assets_are_kept_for_good_and_change_their_address_with_their_content(

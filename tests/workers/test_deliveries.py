@@ -16,7 +16,6 @@ import pytest
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from shared import outbound
 from shared.bus import Bus
 from shared.errors import ConfigError
 from shared.event_bus import EventBus, targets_of
@@ -177,7 +176,7 @@ def test_where_a_webhook_leads_is_checked_at_each_delivery_and_held_to(
         def rebound(host: str, *args: Any, **more: Any) -> Any:
             return real("127.0.0.1" if host == "rebound.example" else host, *args, **more)
 
-        monkeypatch.setattr(outbound.socket, "getaddrinfo", rebound)
+        monkeypatch.setattr(socket, "getaddrinfo", rebound)
         post.happen(post.rule(Webhook.new(f"http://rebound.example:{port}/")))
         post.turn_until(lambda: post.all_are(DeliveryState.GIVEN_UP))
         assert receiver.taken == []

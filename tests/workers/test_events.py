@@ -213,7 +213,8 @@ def test_an_answer_of_redis_that_was_lost_makes_no_event_twice_and_loses_none(
 ) -> None:
     event_bus.put_rule(rule(watches_since=0.0))
     events = role(bus, event_bus, tmp_path)
-    commit, broken = event_bus.commit, []
+    commit = event_bus.commit
+    broken: list[bool] = []
 
     def break_once(*args: Any, **values: Any) -> bool:
         if values["events"] and not broken:
@@ -311,14 +312,18 @@ def test_events_are_bounded_in_number_and_pictures_besides(
 
 
 def test_deleted_is_deleted_with_picture_and_what_was_to_be_delivered(
-    bus: Bus, event_bus: EventBus, player: Player, tmp_path: Path
+    bus: Bus,
+    event_bus: EventBus,
+    player: Player,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     hook = Webhook.new("http://127.0.0.1:9/")
     event_bus.put_rule(rule(picture=True, webhooks=(hook,), watches_since=0.0))
     events = role(bus, event_bus, tmp_path)
     for i in range(6):
         player.show(HAPPY, at=1000.0 + i / 10)
-    events._deliveries.turn = lambda _name: None  # type: ignore[method-assign]
+    monkeypatch.setattr(events._deliveries, "turn", lambda _name: None)
     events.turn()
     (kept,) = event_bus.events()
     assert len(event_bus.due()) == 1
