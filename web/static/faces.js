@@ -18,8 +18,12 @@ export class Faces {
     this.#note = note;
   }
 
-  update(history, now) {
-    const tracks = history.tracks(now, KEPT_S);
+  // `at`: the time that is looked back to; left out while live.
+  update(history, now, at = null) {
+    const tracks =
+      at === null
+        ? history.tracks(now, KEPT_S)
+        : history.tracks(now, now - at + KEPT_S).filter((track) => history.at(track, at));
     for (const [track, card] of this.#cards) {
       if (tracks.includes(track)) continue;
       card.close();
@@ -34,7 +38,7 @@ export class Faces {
       if (this.#list.children[place] !== card.element) {
         this.#list.insertBefore(card.element, this.#list.children[place] ?? null);
       }
-      card.update(history, now);
+      card.update(history, now, at);
     });
     this.#list.dataset.count = tracks.length > 2 ? "many" : tracks.length;
     this.#note.hidden = tracks.length > 0;
@@ -67,15 +71,16 @@ class Card {
     this.ribbon = new Ribbon(chart, (t) => (this.#pointed = t));
   }
 
-  update(history, now) {
+  update(history, now, at) {
     const { face, seen } = history.latest(this.#track);
-    const pointedAt = this.#pointed === null ? null : history.at(this.#track, this.#pointed);
+    const t = this.#pointed ?? at;
+    const pointedAt = t === null ? null : history.at(this.#track, t);
     const shown = pointedAt ?? face ?? history.at(this.#track, seen);
     this.#fit(history.labels);
     const gone = now - seen;
     this.element.classList.toggle("gone", gone > IN_VIEW_S && !pointedAt);
     this.when.textContent = pointedAt
-      ? text.secondsAgo(now - this.#pointed)
+      ? text.secondsAgo(now - t)
       : gone > IN_VIEW_S
         ? text.faceGone(Math.round(gone))
         : "";

@@ -127,7 +127,7 @@ export class Tile {
   tick(trouble) {
     const now = this.#link.now();
     const { inView } = this.stage;
-    if (inView) this.faces.update(this.#history, now, this.#pausedAt ?? undefined);
+    if (inView) this.faces.update(this.#history, now, this.#pausedAt);
     if (this.paused) this.scrubber.tick(now);
     this.#panel?.update(this.#feed, this.#history, now);
     this.truth.update(this.#feed, this.#history, now, { ...trouble, paused: this.paused, inView });
@@ -272,7 +272,7 @@ export class Tile {
     this.#nameButtons();
     this.#veil(this.#feed);
     this.#panel?.cursor(this.#pausedAt);
-    if (this.stage.inView) this.faces.update(this.#history, this.#link.now(), this.#pausedAt ?? undefined);
+    if (this.stage.inView) this.faces.update(this.#history, this.#link.now(), this.#pausedAt);
   }
 
   #painted(meta) {

@@ -9,7 +9,6 @@ export class Popup {
   constructor(button, panel) {
     this.#button = button;
     this.#panel = panel;
-    panel.popover = "auto";
     button.popoverTargetElement = panel;
     button.setAttribute("aria-expanded", "false");
     panel.addEventListener("toggle", ({ newState }) => {
