@@ -31,7 +31,7 @@ import os
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import accumulate, chain, groupby, islice, pairwise, repeat
@@ -83,6 +83,8 @@ _ONLY_KEY_FRAMES = frozenset(
 _AMONG_KEY_FRAMES = frozenset(("h264", "hevc", "av1", "vp8", "vp9", "flv1", "h263")) | frozenset(
     ("mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v3", "wmv1", "wmv2")
 )
+# Codecs whose decoders leave pictures out without a trace in the others.
+_LEAVES_OUT = frozenset(("h264", "hevc"))
 # Containers that keep the order of decoding alone, so that FFmpeg guesses when pictures are shown.
 _GUESSED_TIMES = frozenset(("avi", "h264", "hevc", "m4v", "mpegvideo"))
 # Containers that are looked through for a time by the order of decoding.
@@ -223,7 +225,7 @@ class Frames(Iterator[Sampled]):
             last_try = tries == len(self._segment.starts)
             beyond = 0
             with Opened(self._file, threads=self._threads) as source:
-                for frame in source.frames(start):
+                for frame in source.frames(start, wanted=left):
                     if frame.pts not in left:
                         beyond += frame.pts is not None and frame.pts > self._segment.pts[-1]
                         if beyond >= (_BEYOND_FRAMES if last_try else 1):
@@ -464,9 +466,22 @@ class Opened:
         except IndexError:
             pass  # PyAV's, at the end of a file in which further streams appeared on the way
 
-    def frames(self, start: Start | None, packets: int | None = None) -> Iterator[av.VideoFrame]:
-        """Decode from a key frame, or the beginning, to the end of the file, or so many packets."""
+    def frames(
+        self,
+        start: Start | None,
+        packets: int | None = None,
+        wanted: Collection[int] | None = None,
+    ) -> Iterator[av.VideoFrame]:
+        """Decode from a key frame, or the beginning, to the end of the file, or so many packets.
+
+        With `wanted`, pictures of other times that no picture builds on may be left out.
+        """
+        if self.codec not in _LEAVES_OUT or self._threads != 1:
+            wanted = None
+        context = self.stream.codec_context
         for packet in islice(self._packets_from(start), packets):
+            if wanted is not None:
+                context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
             yield from self.decode(packet)
         yield from self.decode(None)
 

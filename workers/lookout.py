@@ -1,18 +1,19 @@
 """When to search a whole picture for faces, and when to look only where faces are known to be.
 
 Searching everywhere takes most of the time that a frame takes, and between two frames little
-happens. So a `Lookout` tells for each frame whether the search is due:
+happens. So a `Lookout` tells for each frame what is due. All of the picture is searched
 
 - where nothing was searched before, or the clock fell back;
-- `every_s` after the last search, if the picture has changed outside the known faces since then,
-  so that a new face is found within that time;
-- after a third of it while something is unsettled (`restless`: a face that moves fast, is missing,
-  or is not sure yet);
+- a third of `every_s` after the last search while something is unsettled (`restless`: a face that
+  moves fast, is missing, or is not sure yet);
 - at once when half of the picture has changed, as at a cut;
-- `_LONGEST_S` after the last search in any case.
+- `_LONGEST_S` after the last time in any case.
+
+What has changed outside the known faces is searched `every_s` after the last search, so that a new
+face is found within that time.
 
 Changes are told from a glimpse: a grey picture of 32 x 24. It promises: the same pictures and times
-give the same answers, on any machine; its state is a number and a kilobyte of text.
+give the same answers, on any machine; its state is two numbers and a kilobyte of text.
 
 Not here: the searching and following themselves (`workers.tracking`, `workers.vision.detector`).
 """
@@ -31,6 +32,8 @@ from workers.vision.detector import BoxXYWH, ImageBGR
 Glimpse = NDArray[np.uint8]
 """(24, 32): the picture in grey, very small, whatever its shape."""
 
+WHOLE: BoxXYWH = (0.0, 0.0, 1.0, 1.0)
+
 _GLIMPSE_WH = (32, 24)
 _LONGEST_S = 1.0
 _RESTLESS_SHARE = 1 / 3
@@ -45,48 +48,70 @@ class Lookout:
 
     def __init__(self, every_s: float) -> None:
         self.every_s = every_s
-        self._searched_at: float | None = None
+        self._whole_at: float | None = None
+        self._searched_at = 0.0
         self._searched = np.zeros(_GLIMPSE_WH[::-1], np.uint8)
 
     def state(self) -> list[float | str] | None:
         """Return all that the next frame needs, for JSON; None before the first search."""
-        if self._searched_at is None:
+        if self._whole_at is None:
             return None
-        return [self._searched_at, base64.b64encode(self._searched.tobytes()).decode()]
+        pixels = base64.b64encode(self._searched.tobytes()).decode()
+        return [self._whole_at, self._searched_at, pixels]
 
     def restore(self, state: Sequence[float | str] | None) -> None:
         """Go on from `state()`."""
         if state is not None:
-            searched_at, pixels = state
-            self._searched_at = float(searched_at)
+            whole_at, searched_at, pixels = state
+            self._whole_at, self._searched_at = float(whole_at), float(searched_at)
             flat = np.frombuffer(base64.b64decode(str(pixels)), np.uint8)
             self._searched = flat.reshape(_GLIMPSE_WH[::-1])
 
-    def due(self, glimpse: Glimpse, t: float, known: Sequence[BoxXYWH], *, restless: bool) -> bool:
-        """Return whether to search the picture taken at `t`.
+    def due(
+        self, glimpse: Glimpse, t: float, known: Sequence[BoxXYWH], *, restless: bool
+    ) -> BoxXYWH | None:
+        """Return what to search in the picture taken at `t`: `WHOLE`, a part of it, or nothing.
 
-        `known` are the faces that are looked at anyway, as shares of the picture's sides.
+        Parts, and `known`, the faces that are looked at anyway, are shares of the picture's sides.
         """
-        if self._searched_at is None or not 0 <= t - self._searched_at < _LONGEST_S:
-            return True
+        if self._whole_at is None or not 0 <= t - self._whole_at < _LONGEST_S:
+            return WHOLE
         changed = cv2.absdiff(glimpse, self._searched) > _CHANGED
         if np.count_nonzero(changed) >= _CUT_SHARE * changed.size:
-            return True
-        period_s = self.every_s * (_RESTLESS_SHARE if restless else 1)
-        if t - self._searched_at < period_s - _TOLERANCE_S:
-            return False
-        if restless:
-            return True
+            return WHOLE
+        since_s = t - self._searched_at + _TOLERANCE_S
+        if restless and since_s >= self.every_s * _RESTLESS_SHARE:
+            return WHOLE
+        if since_s < self.every_s:
+            return None
         columns, rows = _GLIMPSE_WH
         for x, y, width, height in known:
             left, top = max(round(x * columns), 0), max(round(y * rows), 0)
             right, bottom = round((x + width) * columns), round((y + height) * rows)
             changed[top : max(bottom, 0), left : max(right, 0)] = False
-        return bool(changed.any())
+        return _area_of(changed)
 
-    def searched(self, glimpse: Glimpse, t: float) -> None:
-        """Take note that this picture was searched."""
+    def searched(self, area: BoxXYWH, glimpse: Glimpse, t: float) -> None:
+        """Take note that this was searched."""
         self._searched_at, self._searched = round(t, 3), glimpse
+        if area == WHOLE:
+            self._whole_at = self._searched_at
+
+
+def _area_of(changed: NDArray[np.bool_]) -> BoxXYWH | None:
+    """The smallest part with all changes, in quarters of the picture; None where there are none."""
+    spans = []
+    for axis in (0, 1):
+        cells = np.flatnonzero(changed.any(axis=axis))
+        if not len(cells):
+            return None
+        # With a cell's margin: a face is larger than what of it has changed.
+        quarter = changed.shape[1 - axis] / 4
+        first = int(max(int(cells[0]) - 1, 0) / quarter)
+        last = int(min(int(cells[-1]) + 1, changed.shape[1 - axis] - 1) / quarter)
+        spans.append((first / 4, (last + 1 - first) / 4))
+    (x, width), (y, height) = spans
+    return (x, y, width, height)
 
 
 def glimpse_of(image_bgr: ImageBGR) -> Glimpse:

@@ -31,7 +31,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.lookout import Lookout, glimpse_of
+from workers.lookout import WHOLE, Lookout, glimpse_of
 from workers.vision.detector import BoxXYWH, Detection, FaceDetector, ImageBGR
 
 FORGET_S = 2.5
@@ -69,6 +69,7 @@ _PARTS = (
     (-0.1, 1.1, 1.8, 2.6),  # chest
 )
 _IMPOSSIBLE = 1e6
+_ONES = np.ones(3)
 
 Colours = tuple[tuple[int, int, int, int] | None, ...]
 """Of each part: brightness, red against green, yellow against blue, contrast; None: not in view."""
@@ -324,17 +325,15 @@ class Tracker:
         places = [track.predicted(t) for track in self._tracks if track.seen_at == self._t]
         known = [(x / width, y / height, w / width, h / height) for x, y, w, h in places]
         restless = any(track.is_restless(t, self._t) for track in self._tracks)
-        if t >= self._t and not self._lookout.due(glimpse, t, known, restless=restless):
-            faces: list[Detection] = []
-            for face in detector.follow(image_bgr, places):
-                if face is None or any(
-                    _overlap(face.box_xywh, other.box_xywh) > 0.3 for other in faces
-                ):
-                    break
-                faces.append(face)
-            else:
+        area = self._lookout.due(glimpse, t, known, restless=restless) if t >= self._t else WHOLE
+        if area != WHOLE:
+            faces = _apart_from([], detector.follow(image_bgr, places))
+            if len(faces) == len(places):
+                if area is not None:
+                    faces += _apart_from(faces, detector.search_beside(image_bgr, faces, area))
+                    self._lookout.searched(area, glimpse, t)
                 return sorted(faces, key=lambda face: -face.score)
-        self._lookout.searched(glimpse, t)
+        self._lookout.searched(WHOLE, glimpse, t)
         return None
 
     def _look_again(
@@ -349,12 +348,18 @@ class Tracker:
                 in_picture = _overlap(place, (0, 0, width, height)) > 0
                 if in_picture and all(_overlap(place, face.box_xywh) < 0.3 for face in faces):
                     places.append(place)
-        found: list[Detection] = []
-        for face in detector.verify(image_bgr, places[:_SECOND_LOOKS]):
-            known = [*faces, *found]
-            if face and all(_overlap(face.box_xywh, other.box_xywh) < 0.3 for other in known):
-                found.append(face)
-        return found
+        return _apart_from(faces, detector.verify(image_bgr, places[:_SECOND_LOOKS]))
+
+
+def _apart_from(known: Sequence[Detection], faces: Sequence[Detection | None]) -> list[Detection]:
+    """The faces that are there, and are neither one of those known nor one that came before."""
+    found: list[Detection] = []
+    for face in faces:
+        if face and all(
+            _overlap(face.box_xywh, other.box_xywh) < 0.3 for other in [*known, *found]
+        ):
+            found.append(face)
+    return found
 
 
 def colours_of(image_bgr: ImageBGR, box_xywh: BoxXYWH) -> Colours:
@@ -371,9 +376,12 @@ def colours_of(image_bgr: ImageBGR, box_xywh: BoxXYWH) -> Colours:
             continue
         # 16 x 16 samples tell the mean of a large part as well as all of its pixels.
         region = image_bgr[y0 : y1 : (y1 - y0) // 16 + 1, x0 : x1 : (x1 - x0) // 16 + 1]
-        blue, green, red = region.mean(axis=(0, 1)).tolist()
+        samples = region.reshape(-1, 3).astype(np.float64)
+        blue, green, red = (samples.sum(axis=0) / len(samples)).tolist()
         brightness = (blue + green + red) / 3
-        contrast = float(region.mean(axis=2).std())
+        triple = samples @ _ONES
+        variance = float(triple @ triple) / len(samples) / 9 - brightness**2
+        contrast = math.sqrt(max(variance, 0.0))
         values = (brightness, red - green, (red + green) / 2 - blue, contrast)
         colours.append(tuple(round(value) for value in values))  # type: ignore[arg-type]
     return tuple(colours)
@@ -447,6 +455,8 @@ def _cheapest_pairs(costs: NDArray[np.float64]) -> list[tuple[int, int]]:
     one by one, each along the cheapest chain of changes. Row and column 0 stand for "nobody".
     """
     rows, columns = costs.shape
+    if rows == columns == 1:
+        return [(0, 0)]
     if rows > columns:
         return [(row, column) for column, row in _cheapest_pairs(costs.T)]
     row_price, column_price = np.zeros(rows + 1), np.zeros(columns + 1)

@@ -12,7 +12,7 @@ from shared.config import PROJECT_DIR
 from shared.video import VideoOptions
 from tests.workers.conftest import FramesOf
 from workers import footage
-from workers.lookout import Lookout, glimpse_of
+from workers.lookout import WHOLE, Lookout, glimpse_of
 from workers.tracking import Tracker
 from workers.vision.detector import BoxXYWH, Detection, ImageBGR, MtcnnDetector
 
@@ -42,6 +42,7 @@ class Detector:
         self.faces: list[Detection] = []
         self.searches = 0
         self.followed: list[BoxXYWH] = []
+        self.areas: list[BoxXYWH] = []
 
     def detect(self, image_bgr: ImageBGR) -> list[Detection]:
         self.searches += 1
@@ -57,15 +58,21 @@ class Detector:
             for box in boxes_xywh
         ]
 
+    def search_beside(
+        self, image_bgr: ImageBGR, known: Sequence[Detection], area_xywh: BoxXYWH
+    ) -> list[Detection]:
+        self.areas.append(area_xywh)
+        return [face for face in self.faces if face not in known]
+
 
 def searched_frames(pictures: Sequence[ImageBGR], faces: Sequence[Sequence[Detection]]) -> set[int]:
-    """The frames whose whole picture was searched, at 30 a second."""
+    """The frames that were searched, all or a part of them, at 30 a second."""
     detector, tracker, searched = Detector(), Tracker(search_every_s=EVERY_S), set[int]()
     for k, (picture, seen) in enumerate(zip(pictures, faces, strict=True)):
-        before = detector.searches
+        before = detector.searches + len(detector.areas)
         detector.faces = list(seen)
         tracker.follow(detector, picture, START + k / FPS)
-        if detector.searches > before:
+        if detector.searches + len(detector.areas) > before:
             searched.add(k)
     return searched
 
@@ -77,6 +84,22 @@ class TestSearches:
     def test_a_picture_that_changes_is_searched_every_fifth_of_a_second(self) -> None:
         pictures = [with_corner(90 + 10 * (k % 12)) for k in range(19)]
         assert searched_frames(pictures, [[face(100)]] * 19) == {0, 6, 12, 18}
+
+    def test_only_where_it_changes(self) -> None:
+        detector, tracker = Detector(), Tracker(search_every_s=EVERY_S)
+        for k in range(7):
+            tracker.follow(detector, with_corner(90 + 10 * k), START + k / FPS)
+        assert (detector.searches, detector.areas) == (1, [(0.75, 0.5, 0.25, 0.5)])
+
+    def test_a_new_face_beside_a_known_one_is_found_within_a_fifth_of_a_second(self) -> None:
+        detector, tracker = Detector(), Tracker(search_every_s=EVERY_S)
+        shown = []
+        for k in range(9):
+            detector.faces = [face(100), face(500)] if k > 2 else [face(100)]
+            picture = with_corner(200) if k > 2 else STILL
+            shown.append(len(tracker.follow(detector, picture, START + k / FPS)))
+        assert shown == [1, 1, 1, 1, 1, 1, 2, 2, 2]
+        assert detector.searches == 1
 
     def test_changes_within_a_known_face_need_no_search(self) -> None:
         x, y, width, height = CORNER
@@ -128,12 +151,35 @@ def test_a_face_is_looked_for_where_it_should_be_by_now() -> None:
 
 def test_the_state_goes_through_json() -> None:
     lookout, copy = Lookout(EVERY_S), Lookout(EVERY_S)
-    lookout.searched(glimpse_of(with_corner(200)), START)
+    lookout.searched(WHOLE, glimpse_of(with_corner(200)), START)
     copy.restore(json.loads(json.dumps(lookout.state())))
     for picture, t in ((with_corner(200), 0.3), (STILL, 0.3), (STILL, 0.1), (STILL + 90, 0.1)):
         glimpse = glimpse_of(picture)
         due = lookout.due(glimpse, START + t, [], restless=False)
         assert copy.due(glimpse, START + t, [], restless=False) == due
+
+
+def test_searching_a_part_finds_there_what_searching_everything_finds(
+    mtcnn: MtcnnDetector, two_faces: ImageBGR
+) -> None:
+    left, right = sorted(mtcnn.detect(two_faces), key=lambda face: face.box_xywh[0])
+    (found,) = mtcnn.search_beside(two_faces, [right], (0, 0, 0.5, 1))
+    assert overlap(found.box_xywh, left.box_xywh) > 0.9
+    assert mtcnn.search_beside(two_faces, [left, right], WHOLE) == []
+    assert mtcnn.search_beside(two_faces, [], WHOLE) == mtcnn.detect(two_faces)
+
+
+def test_following_finds_the_face_that_is_there_and_no_other(
+    mtcnn: MtcnnDetector, two_faces: ImageBGR
+) -> None:
+    for face in mtcnn.detect(two_faces):
+        x, y, width, height = face.box_xywh
+        shifted = (x + 0.1 * width, y - 0.1 * height, width, height)
+        (followed,) = mtcnn.follow(two_faces, [shifted])
+        assert followed is not None
+        assert overlap(followed.box_xywh, face.box_xywh) > 0.85
+    nowhere = [(5.0, 5.0, 40.0, 50.0), (-900.0, -900.0, 40.0, 50.0), (600.0, 440.0, 90.0, 90.0)]
+    assert mtcnn.follow(two_faces, nowhere) == [None] * 3
 
 
 def overlap(a: BoxXYWH, b: BoxXYWH) -> float:

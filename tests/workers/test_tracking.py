@@ -49,6 +49,11 @@ class ScriptedDetector:
     def follow(self, image_bgr: ImageBGR, boxes_xywh: Sequence[BoxXYWH]) -> list[Detection | None]:
         raise AssertionError("these tests search every picture")
 
+    def search_beside(
+        self, image_bgr: ImageBGR, known: Sequence[Detection], area_xywh: BoxXYWH
+    ) -> list[Detection]:
+        raise AssertionError("these tests search every picture")
+
 
 RED = ((60, 0, 5, 20), (120, 20, 10, 30), (100, 90, 20, 10), (100, 90, 20, 10))
 BLUE = ((90, 10, 30, 20), (140, 15, 10, 30), (100, -20, -80, 10), (100, -20, -80, 10))

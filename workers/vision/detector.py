@@ -9,12 +9,16 @@ pictures come; nothing is kept from one picture to the next. A detector belongs 
 tracker's second chance for a face that the full search missed (a turned head, motion blur).
 `follow` looks at given places too, as strictly as `detect` and at a tenth of its cost: for a face
 that was there a moment ago. Neither invents a box: what they return, the network saw there.
+`search_beside` is for what is new: it leaves out the faces that are known, and the fine search
+where nothing has changed.
 
 Not here: who is who (`workers.tracking`), and the crop for the classifier (`workers.vision.crop`).
 
 Method: Zhang, Zhang, Li, Qiao, "Joint Face Detection and Alignment Using Multitask Cascaded
 Convolutional Networks", IEEE Signal Processing Letters 2016.
 """
+
+from __future__ import annotations
 
 import hashlib
 import json
@@ -68,6 +72,16 @@ class FaceDetector(Protocol):
 
     def follow(self, image_bgr: ImageBGR, boxes_xywh: Sequence[BoxXYWH]) -> list[Detection | None]:
         """Return for each place the face that is surely there, close by and as large, or None."""
+        ...
+
+    def search_beside(
+        self, image_bgr: ImageBGR, known: Sequence[Detection], area_xywh: BoxXYWH
+    ) -> list[Detection]:
+        """Return the faces that are none of those known.
+
+        `area_xywh` is where something has changed, as shares of the picture: small faces are
+        searched there alone, large ones everywhere.
+        """
         ...
 
 
@@ -155,6 +169,7 @@ class MtcnnDetector:
         pnet, rnet, onet = read_networks(model_dir)
         # 32 interpreters of P-Net hold the levels of about four picture sizes at once.
         self._pnet = _Network(pnet, threads=threads, capacity=32)
+        self._pnet_of_parts = _Network(pnet, threads=threads, capacity=24)
         self._rnet = _Network(rnet, threads=threads, capacity=3)
         self._onet = _Network(onet, threads=threads, capacity=3)
         self._max_width = max_width
@@ -163,8 +178,20 @@ class MtcnnDetector:
         self._verify_threshold = verify_threshold
 
     def detect(self, image_bgr: ImageBGR) -> list[Detection]:
-        mips = _halvings(image_bgr)
-        boxes = self._propose(mips)
+        mips = _Halvings(image_bgr)
+        return self._judged(mips, self._propose(mips))
+
+    def search_beside(
+        self, image_bgr: ImageBGR, known: Sequence[Detection], area_xywh: BoxXYWH
+    ) -> list[Detection]:
+        mips = _Halvings(image_bgr)
+        boxes = self._propose(mips, area_xywh)
+        if known:
+            boxes = boxes[~_covered(boxes, [face.box_xywh for face in known])]
+        return self._judged(mips, boxes)
+
+    def _judged(self, mips: _Halvings, boxes: Floats) -> list[Detection]:
+        """Return the faces among the proposed boxes (N, 4)."""
         if not len(boxes):
             return []
         boxes, scores, _ = self._refine(self._rnet, 24, mips, boxes)
@@ -185,45 +212,36 @@ class MtcnnDetector:
         mirror = self._refine(self._onet, 48, mips, boxes, mirrored=True)
         boxes, points = (boxes + mirror[0]) * half, (points + mirror[2]) * half
         scores = np.minimum(scores, mirror[1])
-        faces = map(_detection, boxes, scores, points, repeat(mips[0].shape))
+        faces = map(_detection, boxes, scores, points, repeat(mips.shape))
         return [face for face in faces if face is not None and face.score > self._threshold]
 
     def verify(self, image_bgr: ImageBGR, boxes_xywh: Sequence[BoxXYWH]) -> list[Detection | None]:
         if not boxes_xywh:
             return []
-        mips = _halvings(image_bgr)
-        asked = np.asarray(boxes_xywh, np.float32)
-        asked[:, 2:] += asked[:, :2]
+        near = _Near(image_bgr, boxes_xywh)
         # Twice: the first answer centres the second look, in the mirror, whose score then counts.
-        boxes, _, _ = self._refine(self._onet, 48, mips, asked)
-        boxes, scores, points = self._refine(self._onet, 48, mips, boxes, mirrored=True)
-        faces = map(_detection, boxes, scores, points, repeat(mips[0].shape))
-        seen = _is_near(boxes, asked) & (scores > self._verify_threshold)
-        return [face if yes else None for face, yes in zip(faces, seen, strict=True)]
+        boxes, _, _ = self._refine(self._onet, 48, near.mips, near.boxes)
+        boxes, scores, points = self._refine(self._onet, 48, near.mips, boxes, mirrored=True)
+        seen = _is_near(boxes, near.boxes) & (scores > self._verify_threshold)
+        return near.faces(boxes, scores, points, seen)
 
     def follow(self, image_bgr: ImageBGR, boxes_xywh: Sequence[BoxXYWH]) -> list[Detection | None]:
         if not boxes_xywh:
             return []
-        mips = _halvings(image_bgr)
-        asked = np.asarray(boxes_xywh, np.float32)
-        asked[:, 2:] += asked[:, :2]
+        near = _Near(image_bgr, boxes_xywh)
         # As `detect` ends, so that boxes are the same, but for where the look began.
-        boxes, scores, points = self._refine(self._onet, 48, mips, asked)
-        mirror = self._refine(self._onet, 48, mips, asked, mirrored=True)
-        half = np.float32(0.5)
-        boxes, points = (boxes + mirror[0]) * half, (points + mirror[2]) * half
-        scores = np.minimum(scores, mirror[1])
-        growth = (boxes[:, 2:] - boxes[:, :2]).max(axis=1) / (asked[:, 2:] - asked[:, :2]).max(
-            axis=1
-        )
+        boxes, scores, points = self._refine(self._onet, 48, near.mips, near.boxes, both_ways=True)
+        growth = _longer_sides(boxes) / _longer_sides(near.boxes)
         as_large = (growth > 2 / 3) & (growth < 3 / 2)
-        seen = _is_near(boxes, asked) & as_large & (scores > self._threshold)
-        faces = map(_detection, boxes, scores, points, repeat(mips[0].shape))
-        return [face if yes else None for face, yes in zip(faces, seen, strict=True)]
+        seen = _is_near(boxes, near.boxes) & as_large & (scores > self._threshold)
+        return near.faces(boxes, scores, points, seen)
 
-    def _propose(self, mips: list[ImageBGR]) -> Floats:
-        """Run P-Net over the pyramid; return boxes (N, 4) as x1, y1, x2, y2, at most 128."""
-        height, width = mips[0].shape[:2]
+    def _propose(self, mips: _Halvings, area_xywh: BoxXYWH | None = None) -> Floats:
+        """Run P-Net over the pyramid; return boxes (N, 4) as x1, y1, x2, y2, at most 128.
+
+        Of the large levels, that take the time, only what lies in `area_xywh` (shares).
+        """
+        height, width = mips.shape[:2]
         scale = _search_scale(mips[0], self._max_width) * 12 / self._min_face_px
         all_boxes, all_logits = [], []
         # The smallest levels get a margin of half a window: for faces that fill the picture, or
@@ -231,19 +249,24 @@ class MtcnnDetector:
         while min(height, width) * scale >= 8:
             size_wh = (round(width * scale), round(height * scale))
             # From the halving that is just larger: nothing is skipped, and it costs little.
-            mip = mips[min(int(-np.log2(min(scale, 1.0))), len(mips) - 1)]
+            mip = mips[int(-np.log2(min(scale, 1.0)))]
             level = cv2.resize(mip, size_wh, interpolation=cv2.INTER_LINEAR)
             margin = 6 if min(size_wh) < 48 else 0
             if margin:
                 level = cv2.copyMakeBorder(
                     level, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=_GREY
                 )
-            grid = self._pnet(level[None].astype(np.float32))[0]
+            left = top = -margin
+            network = self._pnet
+            if area_xywh and not margin:
+                network = self._pnet_of_parts
+                left, top, level = _part(level, area_xywh)  # type: ignore[arg-type]
+            grid = network(level[None].astype(np.float32))[0]
             rows, columns = np.nonzero(grid[..., 4] > _logit(0.6))
             if len(rows):
                 cells = grid[rows, columns]
-                corners = 2.0 * np.stack([columns, rows, columns, rows], axis=1) + 1 - margin
-                corners[:, 2:] += 12
+                corners = 2.0 * np.stack([columns, rows, columns, rows], axis=1) + 1
+                corners += (left, top, left + 12, top + 12)
                 stretch = np.array([width / size_wh[0], height / size_wh[1]] * 2)
                 all_boxes.append(((corners + cells[:, :4] * 12) * stretch).astype(np.float32))
                 all_logits.append(cells[:, 4])
@@ -257,11 +280,18 @@ class MtcnnDetector:
 
     @staticmethod
     def _refine(
-        network: _Network, side: int, mips: list[ImageBGR], boxes: Floats, *, mirrored: bool = False
+        network: _Network,
+        side: int,
+        mips: _Halvings,
+        boxes: Floats,
+        *,
+        mirrored: bool = False,
+        both_ways: bool = False,
     ) -> tuple[Floats, Floats, Floats]:
         """Look at each box again; return moved boxes (N, 4), scores (N,), points (N, 5, 2) or none.
 
-        Boxes are made square first; the network's answers are parts of the square's side.
+        Boxes are made square first; the network's answers are parts of the square's side. With
+        `both_ways` the mean of what is seen as it is and mirrored, and the lower score.
         """
         centres = (boxes[:, :2] + boxes[:, 2:]) / 2
         sides = np.maximum((boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True), 1)
@@ -272,6 +302,11 @@ class MtcnnDetector:
         answers = network.in_batches(crops[:, :, ::-1] if mirrored else crops)
         if mirrored:
             answers = _unmirrored(answers)
+        if both_ways:
+            mirror = _unmirrored(network.in_batches(crops[:, :, ::-1]))
+            lower = np.minimum(answers[:, -1], mirror[:, -1])
+            answers = (answers + mirror) * np.float32(0.5)
+            answers[:, -1] = lower
         # Offsets move the square's own corners.
         moved = np.hstack([corners, corners + sides]) + answers[:, :4] * sides
         # The sigmoid in a form that cannot overflow.
@@ -326,14 +361,26 @@ class YunetDetector:
         return [face for face in faces if face is not None]
 
     def verify(self, image_bgr: ImageBGR, boxes_xywh: Sequence[BoxXYWH]) -> list[Detection | None]:
-        mips = _halvings(image_bgr)
+        mips = _Halvings(image_bgr)
         return [self._verify_one(mips, box) for box in boxes_xywh]
 
     def follow(self, image_bgr: ImageBGR, boxes_xywh: Sequence[BoxXYWH]) -> list[Detection | None]:
         faces = self.verify(image_bgr, boxes_xywh)
         return [face if face and face.score > self._threshold else None for face in faces]
 
-    def _verify_one(self, mips: list[ImageBGR], box_xywh: BoxXYWH) -> Detection | None:
+    def search_beside(
+        self,
+        image_bgr: ImageBGR,
+        known: Sequence[Detection],
+        area_xywh: BoxXYWH,  # noqa: ARG002 - one pass finds small and large: all is searched
+    ) -> list[Detection]:
+        faces = self.detect(image_bgr)
+        boxes = np.array([face.box_xywh for face in faces], np.float32).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        covered = _covered(boxes, [face.box_xywh for face in known])
+        return [face for face, is_known in zip(faces, covered, strict=True) if not is_known]
+
+    def _verify_one(self, mips: _Halvings, box_xywh: BoxXYWH) -> Detection | None:
         x, y, width, height = box_xywh
         # 2.5 faces wide: room for the face to have moved, and the network likes surroundings.
         length = 2.5 * max(width, height, 1.0)
@@ -350,7 +397,7 @@ class YunetDetector:
         if away[nearest] > max(width, height) / 2:
             return None
         landmarks = points[nearest] * stretch + corner
-        return _detection(boxes[nearest], scores[nearest], landmarks, mips[0].shape)
+        return _detection(boxes[nearest], scores[nearest], landmarks, mips.shape)
 
     def _run(self, image_bgr: ImageBGR) -> tuple[Floats, Floats, Floats]:
         """Return boxes (N, 4) as x1, y1, x2, y2, scores (N,) and points (N, 5, 2)."""
@@ -418,22 +465,73 @@ def _search_scale(image_bgr: ImageBGR, max_width: int) -> float:
     return float(min(1.0, max_width / width, 2 * max_width / height))
 
 
-def _halvings(image_bgr: ImageBGR) -> list[ImageBGR]:
-    """Return the picture, its half, its quarter… down to 48 pixels."""
-    mips = [image_bgr]
-    while min(mips[-1].shape[:2]) >= 96:
-        height, width = mips[-1].shape[:2]
-        half = cv2.resize(mips[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA)
-        mips.append(half)  # type: ignore[arg-type]
-    return mips
+class _Halvings:
+    """The picture, its half, its quarter… down to 48 pixels, each made when first asked for."""
+
+    def __init__(self, image_bgr: ImageBGR) -> None:
+        self.shape = image_bgr.shape
+        self._mips = [image_bgr]
+
+    def __getitem__(self, level: int) -> ImageBGR:
+        """The picture halved so often, or as often as it can be."""
+        mips = self._mips
+        while len(mips) <= level and min(mips[-1].shape[:2]) >= 96:
+            height, width = mips[-1].shape[:2]
+            half = cv2.resize(mips[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+            mips.append(half)  # type: ignore[arg-type]
+        return mips[min(level, len(mips) - 1)]
 
 
-def _patch(mips: list[ImageBGR], corner_xy: Floats, length: float, side: int) -> Any:
+class _Near:
+    """The part of a picture around some places, so that no more than that need be halved."""
+
+    _GRID = 16  # the part begins where halvings of the whole picture have a pixel's corner
+
+    def __init__(self, image_bgr: ImageBGR, boxes_xywh: Sequence[BoxXYWH]) -> None:
+        self._shape = image_bgr.shape
+        boxes = np.asarray(boxes_xywh, np.float32)
+        margin = boxes[:, 2:].max(axis=1, keepdims=True) + 2 * self._GRID
+        low = (boxes[:, :2] - margin).min(axis=0)
+        high = (boxes[:, :2] + boxes[:, 2:] + margin).max(axis=0)
+        left, top = (max(int(edge) // self._GRID * self._GRID, 0) for edge in low)
+        right, bottom = (max(int(edge), 0) for edge in high)
+        part = image_bgr[top:bottom, left:right]
+        if not part.size:  # nothing but places beyond the picture
+            left, top, part = 0, 0, image_bgr
+        self._corner = np.array([left, top] * 2, np.float32)
+        self.mips = _Halvings(part)
+        boxes[:, 2:] += boxes[:, :2]
+        self.boxes: Floats = boxes - self._corner  # (N, 4) as x1, y1, x2, y2 in that part
+
+    def faces(
+        self, boxes: Floats, scores: Floats, points: Floats, seen: NDArray[np.bool_]
+    ) -> list[Detection | None]:
+        """Those that were seen, in pixels of the picture."""
+        faces = map(
+            _detection,
+            boxes + self._corner,
+            scores,
+            points + self._corner[:2],
+            repeat(self._shape),
+        )
+        return [face if yes else None for face, yes in zip(faces, seen, strict=True)]
+
+
+def _part(level: ImageBGR, area_xywh: BoxXYWH) -> tuple[int, int, ImageBGR]:
+    """Return left, top and picture of the area with a window's margin; few sizes for few areas."""
+    corner_and_size = []
+    for start, share, side in zip(area_xywh[:2], area_xywh[2:], level.shape[1::-1], strict=True):
+        size = min(round(share * side) + 24, side)
+        corner_and_size.append((min(max(round(start * side) - 12, 0), side - size), size))
+    (left, width), (top, height) = corner_and_size
+    return left, top, level[top : top + height, left : left + width]
+
+
+def _patch(mips: _Halvings, corner_xy: Floats, length: float, side: int) -> Any:
     """Return the square at `corner_xy` scaled to `side`; grey where it leaves the picture."""
-    level = min(max(int(np.log2(length / side)), 0), len(mips) - 1)
-    mip = mips[level]
-    shrink_x = mip.shape[1] / mips[0].shape[1]
-    shrink_y = mip.shape[0] / mips[0].shape[0]
+    mip = mips[max(int(np.log2(length / side)), 0)]
+    shrink_x = mip.shape[1] / mips.shape[1]
+    shrink_y = mip.shape[0] / mips.shape[0]
     step_x, step_y = length / side * shrink_x, length / side * shrink_y
     # Pixel centres: output i lies at (i + 0.5) * step - 0.5 of the source.
     source_from_patch = np.array(
@@ -489,6 +587,18 @@ def _suppress(
         if alive[index]:
             alive[index + 1 :] &= ~covers[index, index + 1 :]
     return order[alive]
+
+
+def _covered(boxes: Floats, known_xywh: Sequence[BoxXYWH]) -> NDArray[np.bool_]:
+    """Whether half of each box (x1, y1, x2, y2), or half of a known one, is shared with it."""
+    known = np.array(known_xywh, np.float32).reshape(-1, 4)
+    known[:, 2:] += known[:, :2]
+    low = np.maximum(boxes[:, None, :2], known[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], known[None, :, 2:])
+    shared_area = np.maximum(high - low, 0).prod(axis=2)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)[:, None]
+    known_areas = (known[:, 2:] - known[:, :2]).prod(axis=1)[None]
+    return np.asarray((shared_area > 0.5 * np.minimum(areas, known_areas)).any(axis=1))
 
 
 def _is_near(boxes: Floats, asked: Floats) -> NDArray[np.bool_]:
