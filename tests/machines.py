@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from shared.bus import connect
 from shared.config import PROJECT_DIR
 
 USERS = PROJECT_DIR / "deploy" / "redis" / "users.acl"
@@ -168,7 +169,8 @@ def tls_redis(folder: Path, host: str) -> Iterator[TlsRedis]:
     with process(command, folder / "redis.log"):
 
         def answers() -> bool:
-            with contextlib.suppress(redis.ConnectionError), server.admin() as client:
+            client = connect(server.url("admin"))
+            with contextlib.suppress(redis.ConnectionError), contextlib.closing(client):
                 return bool(client.ping())
             return False
 

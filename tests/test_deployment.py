@@ -51,8 +51,8 @@ def test_workers_can_be_scaled(compose: dict[str, Any]) -> None:
     assert "ports" not in worker
 
 
-def test_web_and_workers_share_the_storage_of_videos(compose: dict[str, Any]) -> None:
-    for name in ("web", "worker"):
+def test_all_that_make_or_show_videos_share_their_storage(compose: dict[str, Any]) -> None:
+    for name in ("web", "worker", "capture"):
         assert "media:/media" in compose["services"][name]["volumes"]
     dockerfile = (PROJECT_DIR / "Dockerfile").read_text()
     assert "MEDIA_URL=/media" in dockerfile

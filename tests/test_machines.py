@@ -37,7 +37,7 @@ _FAR = "far"  # what the other machine calls itself
 
 @dataclass
 class Site:
-    """Capture, web, and storage on this machine; workers wherever a test starts them."""
+    """Capture, events, web, and storage on this machine; workers wherever a test starts them."""
 
     folder: Path
     link: Link
@@ -93,10 +93,15 @@ class Site:
             result = job.latest_result() if job.is_failed else None
             return str(result.exc_string) if result else ""
 
+    def post(self, path: str, **body: object) -> Any:
+        headers = {"Content-Type": "application/json"}
+        return self.call("POST", path, json.dumps(body).encode(), **headers)
+
     def call(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Any:
         request = urllib.request.Request(self.base + path, body, headers, method=method)
         with urllib.request.urlopen(request, timeout=20) as answer:
-            return json.load(answer)
+            body = answer.read()
+            return json.loads(body) if "json" in answer.headers.get_content_type() else body
 
 
 @pytest.fixture
@@ -107,7 +112,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         server = running.enter_context(machines.tls_redis(tmp_path / "redis", link.here))
         bucket = running.enter_context(bucket_server(tmp_path / "bucket.log", link.here))
         port = machines.free_port()
-        for role in ("capture", "web"):
+        for role in ("capture", "events", "web"):
             environment = {
                 "REDIS_URL": server.url(role),
                 "MEDIA_URL": f"s3://{BUCKET}/here",
@@ -134,9 +139,11 @@ def _answers(base: str) -> bool:
 
 def test_a_worker_on_another_machine_joins_works_and_survives_a_cut_line(site: Site) -> None:
     far = site.add_worker("far", far=True)
-    for _ in range(2):
-        body = json.dumps({"source": "demo", "fps": 5}).encode()
-        site.call("POST", "/api/feeds", body, **{"Content-Type": "application/json"})
+    assert site.post("/api/feeds/test", source="demo")[:2] == b"\xff\xd8"
+    feed = site.post("/api/feeds", source="demo", fps=5)["id"]
+    site.post("/api/feeds", source="demo", fps=5)
+    rule = {"kind": "emotion_over", "emotion": "neutral", "share": 0.01, "for_s": 0}
+    site.post("/api/rules", name="Anybody", picture=True, **rule)
     form, headers = form_of(DEMO.read_bytes())
     video = site.call("POST", "/api/videos", form, **headers)["id"]
 
@@ -150,6 +157,9 @@ def test_a_worker_on_another_machine_joins_works_and_survives_a_cut_line(site: S
     wait_until(done, 60, "the video from afar")
     report = site.call("GET", f"/api/videos/{video}/results.json")
     assert report["video"]["frames_analysed"] == report["video"]["frames_total"] > 0
+
+    wait_until(lambda: site.call("GET", "/api/events"), 10, "an event from afar")
+    site.post(f"/api/feeds/{feed}/recording", name="A while")
 
     near = site.add_worker("near", far=False)
     site.link.cut()
@@ -167,6 +177,9 @@ def test_a_worker_on_another_machine_joins_works_and_survives_a_cut_line(site: S
     back = site.frames(far)
     wait_until(lambda: site.frames(far) > back, 15, "the far worker working again")
     assert site.worker(near) is not None
+
+    site.call("DELETE", f"/api/feeds/{feed}/recording")
+    wait_until(lambda: len(site.call("GET", "/api/videos")) == 2, 15, "the recording as a video")
 
     # A job that somebody else put into the queue is refused, which needs rights of its own.
     refused = site.enqueue("os.system", "true")
