@@ -4,6 +4,7 @@
 const NARROW_PX = 760;
 const SHORT_PX = 520;
 const BEST_ASPECT = 1.55; // width to height of a tile with its picture and its faces
+const SCROLLING_COSTS = 0.1; // of a tile's size, for each pixel that does not fit
 const LOWEST_TILE_PX = 190;
 
 export class Board {
@@ -87,11 +88,13 @@ export class Board {
     this.#element.style.setProperty("--beside", Math.max(1, count - 1));
     this.#element.dataset.count = count;
     if (!count || !fit) return;
-    let best = { score: 0, columns: 1, rows: count };
+    let best = { score: -Infinity, columns: 1, rows: count };
     for (let columns = 1; columns <= count; columns++) {
       const rows = Math.ceil(count / columns);
       const tall = Math.max(height / rows, LOWEST_TILE_PX);
-      const score = Math.min(width / columns, tall * BEST_ASPECT) - (columns * rows - count);
+      const size = Math.min(width / columns, tall * BEST_ASPECT);
+      const beyond = Math.max(0, rows * tall - height); // what one would have to scroll
+      const score = size - (columns * rows - count) - beyond * SCROLLING_COSTS;
       if (score > best.score) best = { score, columns, rows };
     }
     this.#element.style.setProperty("--columns", best.columns);

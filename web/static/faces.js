@@ -1,6 +1,7 @@
 // The faces of one feed beside its picture: for each its emotion in words, all scores as bars, and
 // its last minute.
 
+import { setText } from "./make.js";
 import { colourOf, colourOfFace, wordFor, wordForFace } from "./palette.js";
 import { Ribbon } from "./ribbon.js";
 import { percent, text } from "./texts.js";
@@ -52,7 +53,8 @@ export class Faces {
 class Card {
   #track;
   #bars = new Map();
-  #labels = "";
+  #labels = null;
+  #barsShown = false;
   #pointed = null;
 
   constructor(track) {
@@ -69,6 +71,9 @@ class Card {
     this.table.setAttribute("aria-label", text.face(track));
     this.number.textContent = track;
     this.ribbon = new Ribbon(chart, (t) => (this.#pointed = t));
+    // On a small tile there is no room for the bars; then they cost nothing either.
+    this.sizes = new ResizeObserver(([{ contentRect }]) => (this.#barsShown = contentRect.height > 0));
+    this.sizes.observe(this.table);
   }
 
   update(history, now, at) {
@@ -79,37 +84,36 @@ class Card {
     this.#fit(history.labels);
     const gone = now - seen;
     this.element.classList.toggle("gone", gone > IN_VIEW_S && !pointedAt);
-    this.when.textContent = pointedAt
-      ? text.secondsAgo(now - t)
-      : gone > IN_VIEW_S
-        ? text.faceGone(Math.round(gone))
-        : "";
+    const away = gone > IN_VIEW_S ? text.faceGone(Math.round(gone)) : "";
+    setText(this.when, pointedAt ? text.secondsAgo(now - t) : away);
     if (shown) this.#show(shown);
     this.ribbon.draw(history, this.#track, now);
   }
 
   close() {
+    this.sizes.disconnect();
     this.ribbon.close();
     this.element.remove();
   }
 
   #show({ scores, unsure }) {
     const [emotion, share] = Object.entries(scores).reduce((a, b) => (b[1] > a[1] ? b : a));
-    this.word.textContent = wordForFace({ emotion, unsure });
-    this.share.textContent = unsure ? text.perhaps(wordFor(emotion), percent(share)) : percent(share);
+    setText(this.word, wordForFace({ emotion, unsure }));
+    setText(this.share, unsure ? text.perhaps(wordFor(emotion), percent(share)) : percent(share));
     this.number.style.backgroundColor = colourOfFace({ emotion, unsure });
     this.element.classList.toggle("unsure", unsure);
+    if (!this.#barsShown) return;
     for (const [each, { row, bar, value }] of this.#bars) {
       bar.style.width = `${(scores[each] * 100).toFixed(1)}%`;
-      value.textContent = percent(scores[each]);
+      setText(value, percent(scores[each]));
       row.classList.toggle("top", each === emotion && !unsure);
     }
   }
 
   // Rows stand in the model's order and never move: the eye learns their places.
   #fit(labels) {
-    if (labels.join() === this.#labels) return;
-    this.#labels = labels.join();
+    if (labels === this.#labels) return;
+    this.#labels = labels;
     this.#bars.clear();
     this.table.replaceChildren();
     for (const label of labels) {

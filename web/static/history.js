@@ -1,8 +1,8 @@
 // What has come of one feed: every face's scores of the last minute as they were seen, the hour
 // before in coarse points, and what happened. All charts draw from here.
 //
-// Bounded, however long the page stays open: a face keeps KEPT_S at ten points a second and goes
-// when it was away for so long; no more than MOST_TRACKS faces and MOST_MARKS events are kept; what
+// Bounded, however long the page stays open: a face keeps KEPT_S at ten points a second (HELD_S more
+// while somebody looks back) and goes when it was away for so long; no more than MOST_TRACKS faces and MOST_MARKS events are kept; what
 // the server told of longer ago is replaced whole by its next answer, which it bounds itself.
 
 const KEPT_S = 75; // the minute that can be looked back at, and some room
@@ -10,7 +10,7 @@ const SPACING_S = 0.1; // charts show no more than ten points a second
 const GAP_S = 1.2; // a face away for longer leaves a gap
 const MOST_TRACKS = 120;
 const MOST_MARKS = 200;
-const FAR_FROM_S = 62; // answers about longer than this are the coarse past
+const HELD_S = 600; // so much longer at most while somebody looks back
 
 export class History {
   labels = [];
@@ -21,6 +21,7 @@ export class History {
   #tracks = new Map(); // number -> {times, rows, latest, seen, revision}
   #far = new Map(); // number -> {times, rows, unsure}
   #marks = [];
+  #heldAt = Infinity;
 
   // Take an answer of the timeline's route: of the last minute where this page has seen nothing, or
   // of longer as the coarse past.
@@ -29,25 +30,31 @@ export class History {
     if (labels.length) this.#use(labels);
     this.unsureBelow = unsureBelow;
     this.revision++;
-    if (seconds > FAR_FROM_S) this.#fillFar(answer);
+    if (seconds > KEPT_S) this.#fillFar(answer);
     else for (const { track, points } of tracks) this.#fillNear(track, points);
   }
 
   add({ captured_at: t, faces }) {
     if (faces.length) this.#use(Object.keys(faces[0].scores));
-    this.heard = Math.max(this.heard, t);
+    const before = this.heard;
+    this.heard = Math.max(before, t);
     for (const face of faces) {
       const row = this.#track(face.track);
       const away = t - (row.times.at(-1) ?? t);
+      // Back before its gap counts as one: what was left blank meanwhile is drawn after all.
+      if (row.seen < before && t - row.seen <= GAP_S) row.revision++;
       row.latest = face;
       row.seen = t;
       if (row.times.length && away < SPACING_S) continue;
-      // Back before its gap counts as one: what was left blank meanwhile is drawn after all.
-      if (away > 2 * SPACING_S && away <= GAP_S) row.revision++;
       row.times.push(t);
       row.rows.push(this.labels.map((label) => face.scores[label]));
     }
     this.#forget(t);
+  }
+
+  // Keep what is around a time while somebody looks back to it; null: nobody does any more.
+  hold(t) {
+    this.#heldAt = t ?? Infinity;
   }
 
   // Take note of an event: {id, at, name, kind, track?, emotion?, value?}.
@@ -69,7 +76,7 @@ export class History {
       if ((row.seen ?? row.times.at(-1)) >= now - seconds) found.add(track);
     }
     for (const [track, { times }] of this.#far) {
-      if (seconds > FAR_FROM_S && times.at(-1) >= now - seconds) found.add(track);
+      if (seconds > KEPT_S && times.at(-1) >= now - seconds) found.add(track);
     }
     return [...found].sort((a, b) => a - b);
   }
@@ -208,13 +215,14 @@ export class History {
   }
 
   #forget(t) {
+    const from = Math.max(t - KEPT_S - HELD_S, Math.min(t, this.#heldAt) - KEPT_S);
     for (const [track, row] of this.#tracks) {
-      const first = firstFrom(row.times, t - KEPT_S);
+      const first = firstFrom(row.times, from);
       if (first > 20 || first === row.times.length) {
         row.times.splice(0, first);
         row.rows.splice(0, first);
       }
-      if ((row.seen ?? row.times.at(-1) ?? 0) < t - KEPT_S) this.#tracks.delete(track);
+      if ((row.seen ?? row.times.at(-1) ?? 0) < from) this.#tracks.delete(track);
     }
     while (this.#tracks.size > MOST_TRACKS) this.#tracks.delete(this.#tracks.keys().next().value);
   }

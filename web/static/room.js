@@ -34,6 +34,7 @@ export class Room {
   #feeds = 0;
   #silent = 0;
   #pointed = null;
+  #barWidth = 0;
 
   constructor() {
     const id = "room-table";
@@ -68,6 +69,9 @@ export class Room {
       this.#pointed = t;
       this.#write();
     });
+    // Asked for when it changes: asking each time would lay the whole page out each time.
+    this.sizes = new ResizeObserver(([{ contentRect }]) => (this.#barWidth = contentRect.width));
+    this.sizes.observe(this.bar);
     this.fold.addEventListener("click", () => this.#fold(!this.body.hidden));
     this.#fold(localStorage.getItem(FOLDED) === "1");
   }
@@ -95,6 +99,7 @@ export class Room {
   }
 
   close() {
+    this.sizes.disconnect();
     this.strip.close();
     this.element.remove();
   }
@@ -178,7 +183,7 @@ export class Room {
       .map((share, i) => ({ share, word: wordOf(this.#kinds[i]) }))
       .filter(({ share }) => share >= SEEN_SHARE)
       .sort((a, b) => b.share - a.share);
-    const wide = this.bar.clientWidth;
+    const wide = this.#barWidth;
     shares.forEach((share, i) => {
       const part = this.bar.children[i];
       const word = wordOf(this.#kinds[i]);
