@@ -37,6 +37,7 @@ from workers.occurrences import Occurrence, Occurrences
 _log = structlog.get_logger(__name__)
 
 _BLOCK_S = 0.25  # the longest that a new rule waits to be noticed
+_PACE_S = 0.05  # the shortest turn: results of many feeds are looked at together
 _COMMIT_EVERY_S = 1.0
 _TRIM_EVERY_S = 60.0
 _SAVE_EVENTS_EVERY_S = 2.0
@@ -139,6 +140,7 @@ class Events:
         if not self._followed:
             time.sleep(_BLOCK_S)
             return
+        ends_at = time.monotonic() + _PACE_S
         cursors = {feed: each.cursor for feed, each in self._followed.items()}
         for analysed in self._bus.results_after(cursors, _BLOCK_S, pictures=False):
             feed_id = analysed.result.feed
@@ -150,6 +152,7 @@ class Events:
                 return
         if time.monotonic() >= self._commit_at:
             self._commit_all()
+        time.sleep(max(0.0, ends_at - time.monotonic()))
 
     def _commit_all(self) -> None:
         self._commit_at = time.monotonic() + _COMMIT_EVERY_S

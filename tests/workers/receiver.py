@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -25,9 +27,16 @@ class Taken:
 
 
 class Receiver:
-    """`answer` is called with each request and returns its status; it may take its time."""
+    """`answer` is called with each request and returns its status; it may take its time.
 
-    def __init__(self, answer: Callable[[Taken], int] = lambda _: 204) -> None:
+    With `certificate` (files: itself, its key) it speaks https.
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[Taken], int] = lambda _: 204,
+        certificate: tuple[Path, Path] | None = None,
+    ) -> None:
         self.taken: list[Taken] = []
         receiver = self
 
@@ -48,13 +57,19 @@ class Receiver:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        self._scheme = "http"
+        if certificate is not None:
+            self._scheme = "https"
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
         )
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -218,6 +218,29 @@ def test_an_answer_that_trickles_in_is_cut(
     assert "within 0.4 s" in post.states()[0].reason
 
 
+def test_a_server_that_cannot_prove_its_name_is_told_nothing(
+    event_bus: EventBus, tmp_path: Path
+) -> None:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl: install it (on Debian: apt-get install openssl)")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        [
+            *(openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1"),
+            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    with Receiver(certificate=(certificate, key)) as receiver:
+        post = Post(event_bus)
+        post.happen(post.rule(Webhook.new(receiver.url)))
+        post.turn_until(lambda: post.all_are(DeliveryState.RETRYING))
+        assert receiver.taken == []
+    assert "certificate" in post.states()[0].reason.lower()
+
+
 @pytest.fixture
 def mosquitto(tmp_path: Path) -> Iterator[int]:
     """The port of a broker that lets only `moodline` with the password `p@ss` in."""
