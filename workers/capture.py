@@ -398,9 +398,10 @@ def run(settings: Settings, redis_url: str) -> None:
     )
     try:
         while not stopped.is_set():
-            capture.turn()
-            recording.turn()
-            trials.turn(capture.captured)
+            for turn in (capture.turn, recording.turn, lambda: trials.turn(capture.captured)):
+                if stopped.is_set():  # where Redis is away, each of them takes seconds
+                    break
+                turn()
             stopped.wait(_TURN_S)
     finally:
         recording.begin_to_stop()
