@@ -73,10 +73,9 @@ $(VENDOR)/.done: web/package.json web/package-lock.json
 	fi; \
 	npm ci --prefix web --ignore-scripts --no-audit --no-fund --loglevel=error
 	@mkdir -p $(VENDOR)
-	@cp web/node_modules/uplot/dist/uPlot.esm.js web/node_modules/uplot/dist/uPlot.min.css $(VENDOR)/
 	@cp web/node_modules/socket.io-client/dist/socket.io.esm.min.js $(VENDOR)/
 	@cp web/node_modules/tus-js-client/dist/tus.min.js $(VENDOR)/
-	@for name in uplot socket.io-client tus-js-client; do cp web/node_modules/$$name/LICENSE $(VENDOR)/$$name.LICENSE; done
+	@for name in socket.io-client tus-js-client; do cp web/node_modules/$$name/LICENSE $(VENDOR)/$$name.LICENSE; done
 	@touch $@
 
 # What tests want besides Python: a browser, stream servers to lose and find again, and what other
