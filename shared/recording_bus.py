@@ -23,7 +23,6 @@ from shared.errors import BusError, Conflict, LeaseLost, NotFound
 from shared.recordings import Ending, Recording, RecordingState, Saved
 from shared.source import mask_address
 
-READY_S = 5.0  # a machine that can record says so at least every other second
 LEASE_S = 2.5  # after a recorder was killed, one on another machine takes over after so long
 GIVEN_UP_S = 60.0
 _SAVING_S = 3600.0  # a long recording takes its time on its way into a far storage
@@ -40,7 +39,6 @@ _START = (
     _COMMON
     + """
 if redis.call('EXISTS', row) == 1 and redis.call('HEXISTS', row, 'ending') == 0 then return 0 end
-if redis.call('EXISTS', KEYS[1]..'recorders') == 0 then return -1 end
 redis.call('DEL', row, holder, KEYS[1]..'recorded:'..ARGV[1])
 redis.call('HSET', row, 'id', ARGV[2], 'name', ARGV[3], 'asked_at', now)
 redis.call('PEXPIRE', row, ARGV[4])
@@ -147,17 +145,11 @@ class RecordingBus:
         """Ask for a feed to be recorded from now on.
 
         `name` is the video's, "" for one made of the feed's and the time. Raises Conflict where it
-        is being recorded already, or where nobody is there to do it.
+        is being recorded already.
         """
         args: list[Any] = [feed_id, recording_id, name, _ms(GIVEN_UP_S)]
-        started = self._start(keys=[self._prefix], args=args)
-        if started == 0:
+        if not self._start(keys=[self._prefix], args=args):
             raise Conflict("This feed is being recorded already: stop that recording first.")
-        if started < 0:
-            raise Conflict(
-                "Nobody is there to record: run `moodline capture`, or everything with "
-                "`moodline up`."
-            )
 
     @_verb
     def stop(
@@ -189,11 +181,6 @@ class RecordingBus:
         }
 
     # For recorders
-
-    @_verb
-    def ready(self) -> None:
-        """Say that somebody is there to record; counts for `READY_S`."""
-        self._redis.set(f"{self._prefix}recorders", "1", px=_ms(READY_S))
 
     @_verb
     def own(self, feed_id: str, recording_id: str, owner: str) -> bool:

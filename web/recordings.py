@@ -50,6 +50,11 @@ def blueprint(settings: Settings, bus: Bus, recordings: RecordingBus) -> Bluepri
             raise Conflict("This feed is switched off: switch it on, then record it.")
         if state is FeedState.ENDED:
             raise Conflict("This feed's source has ended: there is nothing to record.")
+        if not bus.capture_is_running():
+            raise Conflict(
+                "Nobody is there to record: run `moodline capture`, or everything with "
+                "`moodline up`."
+            )
         recordings.start(feed_id, new_video_id(), name)
         return jsonify(described(feed_id)), HTTPStatus.ACCEPTED
 

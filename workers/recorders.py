@@ -244,7 +244,6 @@ class Recorders:
         self._children.clear()
 
     def _take_wanted(self) -> None:
-        self._recordings.ready()
         feeds = {feed.id: feed for feed in self._bus.feeds()}
         for feed_id, (recording, _) in self._recordings.seen(list(feeds)).items():
             if recording is None or recording.ending is not None:

@@ -27,7 +27,7 @@ RECORDING = "/api/feeds/cam/recording"
 def recordings(bus: Bus) -> Iterator[RecordingBus]:
     """With a feed to be recorded, and somebody to do it."""
     recordings = RecordingBus(bus.url)
-    recordings.ready()
+    bus.capture_runs()
     bus.restore_feeds([])
     bus.put_feed(builders.feed())
     bus.report_capture("cam", CaptureReport(FeedState.LIVE))
@@ -112,7 +112,7 @@ def test_what_cannot_be_recorded_is_refused_with_what_to_do(
     assert (status, "switch it on" in detail) == (409, True)
     bus.change_feed("cam", lambda feed: replace(feed, enabled=True))
     bus.report_capture("cam", CaptureReport(FeedState.LIVE))
-    bus._redis.delete("moodline:recorders")
+    bus._redis.delete("moodline:capturing")
     status, detail = refused()
     assert (status, "moodline capture" in detail) == (409, True)
 

@@ -349,7 +349,6 @@ class Stage:
         bus.restore_feeds([])
         bus.put_feed(self.feed)
         bus.report_capture("cam", CaptureReport(FeedState.LIVE))
-        self.recordings.ready()
         self.videos = Videos(bus.url, Media(self.settings.media_address), Jobs(bus.url))
         self.t = 1_000_000.0
         self.recorders: list[Recorder] = []

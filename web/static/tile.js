@@ -5,6 +5,7 @@ import { Faces } from "./faces.js";
 import { History } from "./history.js";
 import { setText } from "./make.js";
 import { wordFor } from "./palette.js";
+import { Recording } from "./recording/recording.js";
 import { Stage } from "./stage.js";
 import { Lookback } from "./stage/lookback.js";
 import { Popup } from "./stage/popup.js";
@@ -65,6 +66,9 @@ export class Tile {
       onSeen: () => this.#link.again(this.id),
       facesAround: (t, seconds) => this.#lookback.facesAround(t, seconds),
     });
+    this.recording = new Recording();
+    this.parts.enlarge.before(this.recording.button);
+    find(".tile-picture").append(this.recording.element);
     this.faces = new Faces(this.parts.faces, find(".no-faces"));
     this.truth = new Truth();
     find(".tile-foot").append(this.truth.element);
@@ -119,6 +123,7 @@ export class Tile {
     this.#tellState();
     this.parts.faces.setAttribute("aria-label", text.facesOf(feed.name));
     this.#nameButtons();
+    this.recording.update(feed, this.#link.now());
     this.#veil(feed);
   }
 
@@ -129,6 +134,7 @@ export class Tile {
     const { inView } = this.stage;
     if (inView) this.faces.update(this.#history, now, this.#pausedAt);
     if (this.paused) this.scrubber.tick(now);
+    this.recording.tick(now);
     this.#panel?.update(this.#feed, this.#history, now);
     this.truth.update(this.#feed, this.#history, now, { ...trouble, paused: this.paused, inView });
   }
@@ -194,6 +200,7 @@ export class Tile {
     this.stage.close();
     this.faces.close();
     this.truth.close();
+    this.recording.close();
     this.#panel?.close();
     this.element.remove();
   }
@@ -271,6 +278,7 @@ export class Tile {
     this.#tellState();
     this.#nameButtons();
     this.#veil(this.#feed);
+    this.#history.hold(this.#pausedAt);
     this.#panel?.cursor(this.#pausedAt);
     if (this.stage.inView) this.faces.update(this.#history, this.#link.now(), this.#pausedAt);
   }

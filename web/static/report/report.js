@@ -2,7 +2,7 @@
 // and their timelines, held together.
 
 import { dress, notice } from "../masthead.js";
-import { number, percent, text } from "../texts.js";
+import { locale, number, percent, text } from "../texts.js";
 import { ask, made, pause } from "./api.js";
 import { Boxes } from "./boxes.js";
 import { Downloads } from "./downloads.js";
@@ -20,6 +20,7 @@ const POLL_S = 0.8;
 const SAID_MS = 9000;
 const WORKING = ["queued", "running"];
 
+const moment = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short" });
 const find = (selector) => document.querySelector(selector);
 const id = location.pathname.split("/").filter(Boolean).at(-1);
 const address = `/api/videos/${id}`;
@@ -244,10 +245,17 @@ function notes() {
   const list = [];
   if (recording) {
     const { ended_early: early, frames_missing: missing, frames_analysed: frames } = recording.video;
+    const { recorded: from } = recording.video;
     if (video.status === "failed") list.push(["bad", `${text.report.failedPart} ${video.error}`]);
     if (video.status === "cancelled") list.push(["warn", text.report.cancelled]);
     if (recording.people.length === 0) {
       list.push(["plain", `${text.report.noFaces}. ${text.report.noFacesText(number(frames))}`]);
+    }
+    if (from) {
+      list.push(["plain", text.recording.note(from.feed, moment.format(from.began_at * 1000))]);
+      const why = from.ending === "stopped" ? "" : text.recording.endings[from.ending];
+      const gaps = from.missed ? text.recording.gaps(from.missed) : "";
+      if (gaps || why) list.push(["warn", [gaps, why].filter(Boolean).join(" ")]);
     }
     if (early) list.push(["warn", text.report.endedEarly(early)]);
     if (missing) list.push(["warn", text.report.missing(missing)]);
