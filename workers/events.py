@@ -6,7 +6,8 @@ leader was killed, its successor goes on from the last commit, at most a second 
 kept for four seconds (at 15 frames/s), nothing is missed, and as an event is written in one
 transaction with the cursor, nothing comes twice.
 
-The leader also mirrors rules and events to the data folder, and fills an empty Redis from there.
+Each of them mirrors rules and events to its data folder, so that what was deleted is deleted there
+too; the leader fills an empty Redis from there.
 
 Not here: when a rule is met (`workers.occurrences`), and how events reach their targets
 (`workers.deliveries`).
@@ -40,7 +41,7 @@ _BLOCK_S = 0.25  # the longest that a new rule waits to be noticed
 _PACE_S = 0.05  # the shortest turn: results of many feeds are looked at together
 _COMMIT_EVERY_S = 1.0
 _TRIM_EVERY_S = 60.0
-_SAVE_EVENTS_EVERY_S = 2.0
+_SAVE_EVERY_S = 2.0
 _FEEDS_EVERY_S = 5.0
 
 
@@ -70,7 +71,7 @@ class Events:
         self._feeds: dict[str, Feed] = {}
         self._followed: dict[str, _Followed] = {}
         self._rules_version: int | None = None
-        self._events_saved: int | None = None
+        self._saved: tuple[int | None, int] = (None, -1)
         self._feeds_version: int | None = None
         self._commit_at = self._trim_at = self._save_at = self._feeds_at = 0.0
 
@@ -78,7 +79,8 @@ class Events:
         """Lead for one turn; False if another process does. Raises BusError where Redis is away."""
         try:
             if not self._events.lead(self.name, mqtt=self._deliveries.mqtt):
-                self._leads = False
+                self._leads, self._rules = False, []
+                self._save_now_and_then()
                 return False
             if not self._leads:
                 self._take_over()
@@ -93,14 +95,14 @@ class Events:
 
     def stop(self) -> None:
         """Give up the lead, so that another process need not wait."""
-        self._deliveries.close()
         if self._leads:
             self._commit_all()
-            self._mirror_all()
-            self._events.leave(self.name)
+        self._deliveries.close()
+        self._save()
+        self._events.leave(self.name)
 
     def _take_over(self) -> None:
-        self._rules_version = self._events_saved = self._feeds_version = None
+        self._rules_version = self._feeds_version = None
         self._followed = {
             feed: _Followed(cursor, state)
             for feed, (cursor, state) in self._events.progress().items()
@@ -111,14 +113,14 @@ class Events:
     def _follow_rules(self) -> None:
         rules, _ = self._events.versions()
         if rules is None:  # a Redis that is new, or that has restarted and forgotten
-            if self._events.restore(self._mirror.rules(), self._mirror.events()):
+            known = self._rules or self._mirror.rules()  # what this leader knows is the newest
+            if self._events.restore(known, self._mirror.events()):
                 _log.info("rules and events are restored")
             self._take_over()
             rules, _ = self._events.versions()
         if rules != self._rules_version:
             self._rules = self._events.rules()
             self._rules_version = rules
-            self._mirror.save_rules(self._rules)
         now = time.monotonic()
         version = self._bus.feeds_version()
         if version != self._feeds_version or now >= self._feeds_at:
@@ -203,20 +205,29 @@ class Events:
         return written
 
     def _keep(self) -> None:
-        """Drop what is too old, and save what changed."""
+        """Drop what is too old, and now and then save what changed."""
         now = time.monotonic()
         if now >= self._trim_at:
             self._trim_at = now + _TRIM_EVERY_S
             self._events.trim(self._bounds)
-        if now >= self._save_at:
-            self._save_at = now + _SAVE_EVENTS_EVERY_S
-            self._mirror_all()
+        self._save_now_and_then()
 
-    def _mirror_all(self) -> None:
-        _, version = self._events.versions()
-        if version != self._events_saved:
+    def _save_now_and_then(self) -> None:
+        now = time.monotonic()
+        if now >= self._save_at:
+            self._save_at = now + _SAVE_EVERY_S
+            self._save()
+
+    def _save(self) -> None:
+        """Bring the files in step with Redis, unless that has forgotten what they hold."""
+        rules, events = self._events.versions()
+        if rules is None:
+            return
+        if rules != self._saved[0]:
+            self._mirror.save_rules(self._events.rules())
+        if events != self._saved[1]:
             self._mirror.save_events(self._events.events()[::-1])
-            self._events_saved = version
+        self._saved = rules, events
 
 
 def run(settings: Settings, redis_url: str) -> None:

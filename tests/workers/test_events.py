@@ -370,6 +370,25 @@ def test_rules_and_events_are_back_after_redis_forgot_everything(
     again.stop()
 
 
+def test_what_was_deleted_is_on_no_disk_also_not_of_the_process_that_waits(
+    bus: Bus, event_bus: EventBus, player: Player, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.events._SAVE_EVERY_S", 0.0)
+    event_bus.put_rule(rule(watches_since=0.0))
+    both = [role(bus, event_bus, tmp_path / name) for name in "ab"]
+    files = [tmp_path / name / f"{what}.json" for name in "ab" for what in ("rules", "events")]
+    for i in range(6):
+        player.show(HAPPY, at=1000.0 + i / 10)
+        for each in both:
+            each.turn()
+    assert all("0000000a" in file.read_text() for file in files)
+    event_bus.remove_events()
+    event_bus.remove_rule("0000000a")
+    for each in both:
+        each.turn()
+    assert not any("0000000a" in file.read_text() for file in files)
+
+
 def test_a_damaged_file_is_set_aside_and_the_rest_of_it_counts(tmp_path: Path) -> None:
     mirror = Mirror(tmp_path)
     mirror.save_rules([rule(), rule(id="0000000b")])
