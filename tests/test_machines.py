@@ -26,7 +26,7 @@ from rq.serializers import JSONSerializer
 from shared.bus import Bus
 from shared.errors import BusError
 from shared.schema import WorkerReport
-from tests import machines
+from tests import builders, machines
 from tests.buckets import BUCKET, bucket_server
 from tests.machines import Link, TlsRedis, wait_until
 from tests.web.conftest import DEMO, form_of
@@ -187,6 +187,54 @@ def test_a_worker_on_another_machine_joins_works_and_survives_a_cut_line(site: S
     assert "expected a job for one of" in site.failure(refused)
     # Nobody asked for anything that their user may not.
     assert site.redis.refusals() == []
+
+
+def test_an_empty_redis_that_takes_over_behind_the_same_address_is_gone_on_with(
+    tmp_path: Path,
+) -> None:
+    """As when a managed Redis fails over, or one behind a virtual address: what it held is gone."""
+    port = machines.free_port()
+    url = f"redis://127.0.0.1:{port}/0"
+    command = [
+        *(machines.require("redis-server", "redis-server"), "--port", str(port)),
+        *("--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)),
+    ]
+    environment = {
+        "REDIS_URL": url,
+        "MOODLINE_DATA_DIR": str(tmp_path / "data"),
+        "MEDIA_URL": str(tmp_path / "media"),
+    }
+    with ExitStack() as running:
+        bus = Bus(url)
+        running.callback(bus.close)
+
+        def analysed() -> int:
+            with contextlib.suppress(BusError):
+                return sum(status.analysed for status in bus.statuses(["cam"]).values())
+            return 0
+
+        for role in ("capture", "worker"):
+            running.enter_context(
+                machines.process(machines.part(role), tmp_path / f"{role}.log", environment)
+            )
+        with machines.process(command, tmp_path / "first.log") as first:
+            wait_until(lambda: _is_restored(bus), 20, "capture")
+            bus.put_feed(builders.feed("cam", fps=5))
+            wait_until(lambda: analysed() > 5, 30, "live frames")
+            first.kill()
+        time.sleep(2.0)
+        with machines.process(command, tmp_path / "second.log"):
+            # The feed comes back from the data folder of capture, and everything from there.
+            wait_until(lambda: analysed() > 5, 30, "live frames at the second Redis")
+            assert [feed.id for feed in bus.feeds()] == ["cam"]
+            assert bus.workers()
+            running.close()  # while there is somebody to say goodbye to
+
+
+def _is_restored(bus: Bus) -> bool:
+    with contextlib.suppress(BusError):
+        return bus.feeds_version() is not None
+    return False
 
 
 def test_a_part_that_is_told_to_stop_while_its_line_is_cut_ends(tmp_path: Path) -> None:
