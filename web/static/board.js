@@ -37,6 +37,7 @@ export class Board {
   add(tile) {
     this.#tiles.set(tile.id, tile);
     this.#element.append(tile.element);
+    this.#tell();
     this.#arrange();
   }
 
@@ -46,6 +47,7 @@ export class Board {
     if (this.#large === id) this.enlarge(null);
     tile.close();
     this.#tiles.delete(id);
+    this.#tell();
     this.#arrange();
   }
 
@@ -66,7 +68,7 @@ export class Board {
     if (large === this.#large) return;
     this.#large = large;
     this.#element.classList.toggle("one", large !== null);
-    for (const tile of this.tiles) tile.enlarge(tile.id === large, large !== null);
+    this.#tell();
     this.#arrange();
     this.large?.element.scrollIntoView({ block: "nearest" });
     this.#onLarge(large);
@@ -77,6 +79,11 @@ export class Board {
     const ids = [...this.#tiles.keys()];
     const at = ids.indexOf(this.#large);
     if (at >= 0) this.enlarge(ids[(at + by + ids.length) % ids.length]);
+  }
+
+  #tell() {
+    const beside = this.#large !== null;
+    for (const tile of this.tiles) tile.place(tile.id === this.#large, beside, this.#tiles.size);
   }
 
   #arrange() {

@@ -7,7 +7,7 @@ import { setText } from "./make.js";
 import { wordFor } from "./palette.js";
 import { Recording } from "./recording/recording.js";
 import { Stage } from "./stage.js";
-import { Lookback } from "./stage/lookback.js";
+import { Lookback, shareOf } from "./stage/lookback.js";
 import { Popup } from "./stage/popup.js";
 import { Scrubber } from "./stage/scrubber.js";
 import { download } from "./stage/snapshot.js";
@@ -139,14 +139,15 @@ export class Tile {
     this.truth.update(this.#feed, this.#history, now, { ...trouble, paused: this.paused, inView });
   }
 
-  // Whether it is the large one, and whether there is a large one at all.
-  enlarge(large, any) {
+  // Where it stands: whether it is the large one, whether there is a large one, of how many.
+  place(large, any, count) {
+    const changed = large !== this.#large;
     this.#large = large;
     this.element.classList.toggle("large", large);
     this.stage.pauseS = any && !large ? BESIDE_PAUSE_S : 0;
-    this.#lookback.watch(large || this.paused);
+    this.#lookback.limit(shareOf(count, any ? large : null));
     if (any && !large) this.resume();
-    this.#showPanel();
+    if (changed) this.#showPanel();
     this.#nameButtons();
   }
 
@@ -155,7 +156,6 @@ export class Tile {
     const meta = this.stage.meta;
     if (this.paused || !meta) return;
     this.#pausedAt = meta.captured_at;
-    this.#lookback.watch(true);
     this.#lookback.freeze(true);
     this.stage.hold();
     this.#showPaused();
@@ -179,7 +179,6 @@ export class Tile {
     if (!this.paused) return;
     this.#pausedAt = null;
     this.#lookback.freeze(false);
-    this.#lookback.watch(this.#large);
     this.stage.release();
     this.#showPaused();
     this.#link.again(this.id);

@@ -1,24 +1,33 @@
 // The last minute of one feed, as it was received: each picture with its own faces.
 //
-// Bounded: no more than SPAN_S seconds and no more than the bytes of its share. The feed that is
-// looked at keeps every picture, the others about two a second, so that all of a wall together stay
-// within some 150 MB. Pictures stay in memory and go with the page; nothing is written anywhere.
+// Bounded: no more than SPAN_S seconds and no more bytes than its share. Where pictures are too many
+// for that, every second one goes, so that the minute stays whole and only gets coarser. Pictures
+// stay in memory and go with the page; nothing is written anywhere.
 
 export const SPAN_S = 60;
 const MB = 1024 * 1024;
-const WATCHED = { bytes: 48 * MB, spacingS: 0 };
-const OTHER = { bytes: 6 * MB, spacingS: 0.45 };
+const PAGE_BYTES = 96 * MB; // of all feeds together
+const MOST_BYTES = 48 * MB; // a minute at 15 pictures a second, of 55 kB each
+const FINEST_S = 0.1;
+const COARSEST_S = 4;
+
+// The bytes that one of `count` feeds may keep: all alike, or (`large` given) half for the large one.
+export function shareOf(count, large = null) {
+  if (large === null) return Math.min(MOST_BYTES, PAGE_BYTES / count);
+  return large ? MOST_BYTES : (PAGE_BYTES - MOST_BYTES) / Math.max(1, count - 1);
+}
 
 export class Lookback {
   #kept = []; // {meta, jpeg}, oldest first
-  #share = OTHER;
+  #share = MOST_BYTES;
+  #spacingS = 0;
   #frozen = false;
   bytes = 0;
 
-  // Whether this is the feed that is looked at.
-  watch(watched) {
-    this.#share = watched ? WATCHED : OTHER;
-    this.#trim();
+  // How many bytes it may keep from now on.
+  limit(bytes) {
+    this.#share = bytes;
+    if (!this.#frozen) this.#trim();
   }
 
   // While frozen it keeps what it has, so that who looks back has firm ground.
@@ -30,7 +39,7 @@ export class Lookback {
     if (this.#frozen) return;
     const newest = this.#kept.at(-1)?.meta.captured_at ?? -Infinity;
     if (meta.captured_at < newest) this.#clear(); // a source that began anew
-    else if (meta.captured_at - newest < this.#share.spacingS) return;
+    else if (meta.captured_at - newest < this.#spacingS) return;
     this.#kept.push({ meta, jpeg });
     this.bytes += jpeg.byteLength;
     this.#trim();
@@ -72,14 +81,33 @@ export class Lookback {
 
   #trim() {
     const oldest = (this.#kept.at(-1)?.meta.captured_at ?? 0) - SPAN_S;
-    let gone = 0;
-    while (gone < this.#kept.length - 1) {
-      const { meta, jpeg } = this.#kept[gone];
-      if (meta.captured_at >= oldest && this.bytes <= this.#share.bytes) break;
-      this.bytes -= jpeg.byteLength;
-      gone++;
+    const fresh = this.#kept.findIndex(({ meta }) => meta.captured_at >= oldest);
+    if (fresh > 0) this.#keep(this.#kept.slice(fresh));
+    while (this.bytes > this.#share && this.#spacingS < COARSEST_S) {
+      this.#spacingS = Math.max(FINEST_S, 2 * this.#spacingS);
+      this.#thin();
     }
-    if (gone) this.#kept.splice(0, gone);
+    while (this.bytes > this.#share && this.#kept.length > 1) this.#keep(this.#kept.slice(1));
+    // Half the spacing is twice the bytes, once the minute is over.
+    if (this.bytes < 0.4 * this.#share) {
+      this.#spacingS = this.#spacingS > FINEST_S ? this.#spacingS / 2 : 0;
+    }
+  }
+
+  #thin() {
+    let last = -Infinity;
+    this.#keep(
+      this.#kept.filter(({ meta: { captured_at: t } }) => {
+        const far = t - last >= this.#spacingS;
+        if (far) last = t;
+        return far;
+      }),
+    );
+  }
+
+  #keep(kept) {
+    this.#kept = kept;
+    this.bytes = kept.reduce((sum, { jpeg }) => sum + jpeg.byteLength, 0);
   }
 
   #clear() {
