@@ -23,7 +23,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -39,6 +38,7 @@ from shared.errors import BusError, MoodlineError
 from shared.jobs import Jobs
 from shared.schema import CaptureReport, Feed, FeedState
 from shared.source import Source, SourceKind
+from workers.kept_rows import KeptRows
 from workers.recorders import recorders
 from workers.trials import Trials
 
@@ -82,6 +82,7 @@ class FeedsFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._rows = KeptRows(path, "feeds")
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -90,58 +91,14 @@ class FeedsFile:
     def load(self, *, drop_transient: bool = False) -> list[Feed]:
         """The feeds last saved; none if there is no file.
 
-        A file that is damaged is set aside under another name with a warning, and what could be
-        read of it is returned. `drop_transient` leaves out feeds that were named on the command
-        line of an earlier run.
+        `drop_transient` leaves out feeds that were named on the command line of an earlier run.
         """
-        try:
-            text = self.path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return []
-        except (OSError, UnicodeDecodeError) as error:
-            self._set_aside(type(error).__name__)
-            return []
-        feeds: list[Feed] = []
-        damage = ""
-        try:
-            rows = list(json.loads(text)["feeds"])
-        except (ValueError, KeyError, TypeError) as error:
-            rows, damage = [], type(error).__name__
-        for row in rows:
-            try:
-                feeds.append(Feed.from_json(json.dumps(row)))
-            except MoodlineError as error:
-                damage = type(error).__name__  # not its text: it may quote the password
-        if damage:
-            self._set_aside(damage)
+        feeds = self._rows.load(lambda row: Feed.from_json(json.dumps(row)))
         return [feed for feed in feeds if not (drop_transient and feed.transient)]
 
     def save(self, feeds: Iterable[Feed]) -> None:
         """Replace the file as a whole; raises OSError where the folder cannot be written."""
-        rows = [json.loads(feed.to_json()) for feed in feeds]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        # mkstemp makes files that only this user can read.
-        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump({"feeds": rows}, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(self.path)
-        except OSError:
-            Path(name).unlink(missing_ok=True)
-            raise
-
-    def _set_aside(self, reason: str) -> None:
-        aside = self.path.with_name(f"{self.path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
-        with contextlib.suppress(OSError):
-            self.path.replace(aside)
-        _log.warning(
-            "the list of feeds was damaged and is set aside; add the missing feeds again",
-            file=str(self.path),
-            aside=str(aside),
-            reason=reason,
-        )
+        self._rows.save([json.loads(feed.to_json()) for feed in feeds])
 
 
 class _Child:
