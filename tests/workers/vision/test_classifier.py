@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,13 @@ import cv2
 import numpy as np
 import pytest
 
+from shared import config
 from shared.config import PROJECT_DIR
 from shared.errors import ModelError
+from shared.schema import Claim, Frame
 from tests.workers.conftest import MODELS
-from workers.vision.classifier import FILES, Crops, load_classifier, read_card
+from workers.pipeline import load_pipeline
+from workers.vision.classifier import FILES, Crops, Scores, load_classifier, read_card
 from workers.vision.crop import crop_face
 from workers.vision.detector import ImageBGR, load_detector
 
@@ -235,3 +239,29 @@ def test_serving_with_litert_imports_no_tensorflow() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT_DIR, check=False)
     assert done.returncode == 0
+
+
+def test_a_worker_with_keras_judges_faces_of_several_feeds_in_one_batch(
+    portrait: ImageBGR, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a worker with a graphics card would run, here on the processor."""
+    pipeline = load_pipeline(config.load().model_copy(update={"backend": "keras"}))
+    batches = []
+    predict = pipeline._classifier.predict
+
+    def counted(crops: Crops) -> Scores:
+        batches.append(len(crops))
+        return predict(crops)
+
+    monkeypatch.setattr(pipeline._classifier, "predict", counted)
+    picture = cv2.imencode(".jpg", portrait)[1].tobytes()
+    claims = [
+        Claim(feed, 1, None, (Frame(feed, "1-0", 1, time.time(), picture),))
+        for feed in ("door", "hall", "yard")
+    ]
+    judged = pipeline.analyse(claims)
+    assert batches == [3]
+    for claim, (done, _, (outcome,)) in zip(claims, judged, strict=True):
+        assert done.feed == claim.feed
+        assert outcome.result is not None
+        assert [face.emotion for face in outcome.result.faces] == ["happy"]
