@@ -41,6 +41,10 @@ def blueprint(sessions: Sessions) -> Blueprint:
         # Whether there is such a video, the page finds out and says.
         return render_template("report.html", video_id=video_id, can_log_out=sessions.required)
 
+    @bp.get("/cameras")
+    def cameras() -> str:
+        return render_template("cameras.html", can_log_out=sessions.required)
+
     @bp.get("/assets/<digest>/<path:name>")
     def asset(digest: str, name: str) -> Response:
         answer = send_from_directory(_STATIC, name, max_age=_A_YEAR_S, conditional=True)

@@ -28,6 +28,7 @@ _log = structlog.get_logger(__name__)
 
 TIME_LIMIT_S = 8.0
 _AT_ONCE = 2
+_CAMERAS = (SourceKind.WEBCAM, SourceKind.STREAM)  # files can be read twice
 
 
 class _Attempt:
@@ -105,8 +106,10 @@ class Trials:
         self._attempts.clear()
 
     def _start(self, trial: Trial, captured: Mapping[str, Source]) -> None:
-        wanted = _device(trial.source)
-        captured_by = next((id_ for id_, each in captured.items() if _device(each) == wanted), "")
+        captured_by = ""
+        if trial.source.kind in _CAMERAS:
+            wanted = _device(trial.source)
+            captured_by = next((i for i, each in captured.items() if _device(each) == wanted), "")
         self._attempts.append(_Attempt(trial, captured_by, self._command, self._environment))
 
     def _answer(self, trial: Trial, answer: FirstPicture) -> None:

@@ -119,8 +119,8 @@ def test_a_feed_is_added_and_removed_by_keyboard(
     bus.restore_feeds([])
     page = open_page(server.url)
     expect(page.get_by_text("Nothing to watch yet")).to_be_visible()
-    page.get_by_role("button", name="Add feed").first.press("Enter")
-    dialog = page.get_by_role("dialog", name="Add a feed")
+    page.get_by_role("button", name="Add camera").first.press("Enter")
+    dialog = page.get_by_role("dialog", name="Add a camera")
     source = dialog.get_by_label("Source")
     expect(source).to_be_focused()
     source.fill("ftp://user:secret@camera/x")
@@ -143,7 +143,7 @@ def test_a_feed_is_added_and_removed_by_keyboard(
     assert len(bus.feeds()) == 1
     page.get_by_role("button", name="More about Hall").press("Enter")
     page.get_by_role("button", name="Remove Hall").press("Enter")
-    confirm.get_by_role("button", name="Remove feed").press("Enter")
+    confirm.get_by_role("button", name="Remove camera").press("Enter")
     expect(page.get_by_text("Nothing to watch yet")).to_be_visible()
     assert bus.feeds() == []
     assert complaints == []

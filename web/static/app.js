@@ -3,7 +3,7 @@
 
 import { Board } from "./board.js";
 import { CameraControls } from "./camera/controls.js";
-import { AddDialog, RemoveDialog } from "./dialogs.js";
+import { RemoveDialog, SourceDialog } from "./dialogs.js";
 import { Link } from "./link.js";
 import { dress, notice } from "./masthead.js";
 import { Room } from "./room.js";
@@ -26,7 +26,7 @@ const link = new Link();
 const board = new Board(find("feeds"), (id) => {
   history.replaceState(null, "", id ? `${LARGE}${id}` : location.pathname + location.search);
 });
-const addDialog = new AddDialog(show);
+const addDialog = new SourceDialog(show);
 const removeDialog = new RemoveDialog({
   address: (feed) => `/api/feeds/${feed.id}`,
   title: text.removeTitle,
