@@ -36,6 +36,7 @@ from shared.errors import BusError, InvalidRecord, LeaseLost, NotFound, SourceEr
 from shared.schema import (
     CaptureReport,
     Claim,
+    Degraded,
     Drop,
     Feed,
     FeedState,
@@ -59,6 +60,7 @@ EVERY_FRAME_S = 120.0  # so far back a timeline has each frame; further back, a 
 CAPTURE_TTL_S = 5.0  # a feed whose capture process said nothing for so long has none
 WORKER_TTL_S = 8.0
 VIEWERS_TTL_S = 8.0
+_DEGRADED_TTL_S = 3.0  # of a feed without frames nothing is left out
 TRIAL_TTL_S = 6.0  # of a source that is tried, question and answer are forgotten after this
 OWNER_TTL_S = 2.5  # after a capture process was killed, its feeds wait this long
 _DEAD_PEER_S = 8.0  # a connection whose other end says nothing for so long is given up
@@ -156,7 +158,8 @@ for _, feed in ipairs(redis.call('ZRANGE', P..'ready', 0, math.min(share, max_fe
     if #frames == 0 then
       redis.call('DEL', key..':lease')
     else
-      claims[#claims + 1] = {feed, fence, redis.call('GET', key..':state') or '', frames}
+      local waited = now - tonumber(string.match(frames[1][1], '^%d+'))
+      claims[#claims + 1] = {feed, fence, redis.call('GET', key..':state') or '', frames, waited}
     end
   end
 end
@@ -178,10 +181,11 @@ return 1
 _PUBLISH = (
     _TIME
     + """
-local i, taken = 9, {}
+local i, taken = 11, {}
 local max_results, timeline_ms, recent = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local aside, model, pictures_ms = tonumber(ARGV[4]), ARGV[5], ARGV[6]
 local every_frame_ms, unsure_below = tonumber(ARGV[7]), tonumber(ARGV[8])
+local degraded, degraded_ms = ARGV[9], ARGV[10]
 
 -- Adds a frame's points to the sums of its second; what came of the second before becomes means.
 -- Rows are {track, frames, of them unsure, score, ...}.
@@ -257,6 +261,8 @@ while i <= #ARGV do
     redis.call('LTRIM', key..':recent', 0, recent - 1)
     redis.call('SET', key..':state', state)
     redis.call('SET', key..':model', model)
+    if degraded == '' then redis.call('DEL', key..':degraded')
+    else redis.call('SET', key..':degraded', degraded, 'PX', degraded_ms) end
     redis.call('DEL', key..':lease')
     local marks = redis.call('HMGET', key..':counters', 'newest', 'cursor')
     if marks[1] ~= marks[2] then ready(feed) end
@@ -312,6 +318,7 @@ _FEED_KEYS = (
     "counters",
     "recent",
     "aside",
+    "degraded",
     "state",
     "model",
     "lease",
@@ -710,7 +717,7 @@ class Bus:
             args=[drain, max_feeds, max_frames, int(staleness_s * 1000), int(LEASE_S * 1000)],
         )
         claims = []
-        for feed, fence, state, frames in rows:
+        for feed, fence, state, frames, waited_ms in rows:
             name = feed.decode()
             claims.append(
                 Claim(
@@ -721,6 +728,7 @@ class Bus:
                         Frame(name, id_.decode(), int(seq), float(at), jpeg)
                         for id_, seq, at, jpeg in frames
                     ),
+                    waited_ms / 1000,
                 )
             )
         return claims
@@ -744,10 +752,12 @@ class Bus:
         labels: Sequence[str],
         unsure_below: float,
         timeline_s: float,
+        degraded: Degraded = Degraded.NO,
     ) -> list[LeaseLost]:
         """Write results, the tracker's state and the cursor of several claims, and release them.
 
-        `labels` and `unsure_below` are the model's, for whoever reads the timeline.
+        `labels` and `unsure_below` are the model's, for whoever reads the timeline. `degraded` is
+        what was left out of these frames; it counts for `_DEGRADED_TTL_S`.
         All of one claim or nothing of it: those whose lease ran out come back as LeaseLost. What
         is left of a feed that was removed meanwhile goes nowhere, and nobody is told.
         """
@@ -760,6 +770,8 @@ class Bus:
             int(PICTURES_TTL_S * 1000),
             int(min(timeline_s, EVERY_FRAME_S) * 1000),
             unsure_below,
+            degraded.value,
+            int(_DEGRADED_TTL_S * 1000),
         ]
         for claim, state, rows in outcomes:
             state_json = json.dumps(state, separators=(",", ":"))
@@ -935,6 +947,7 @@ class Bus:
                 pipe.hgetall(self._feed_key(feed_id, "counters"))
                 pipe.lrange(self._feed_key(feed_id, "recent"), 0, -1)
                 pipe.lindex(self._feed_key(feed_id, "aside"), 0)
+                pipe.get(self._feed_key(feed_id, "degraded"))
             viewers_rows, capturing, *rows = pipe.execute()
         now = time.time()
         viewers: dict[str, int] = {}
@@ -947,7 +960,7 @@ class Bus:
                 viewers[feed_id] = viewers.get(feed_id, 0) + count
         return {
             feed_id: _status(
-                *rows[5 * i : 5 * i + 5],
+                *rows[6 * i : 6 * i + 6],
                 capturing=bool(capturing),
                 viewers=viewers.get(feed_id, 0),
                 now=now,
@@ -1014,6 +1027,7 @@ def _status(
     counters: dict[bytes, bytes],
     recent: list[bytes],
     aside: bytes | None,
+    degraded: bytes | None,
     *,
     capturing: bool,
     viewers: int,
@@ -1043,6 +1057,7 @@ def _status(
         latency_p95_ms=_percentile(latencies, 0.95),
         viewers=viewers,
         aside=aside.partition(b" ")[2].decode() if aside else "",
+        degraded=Degraded(degraded.decode()) if degraded else Degraded.NO,
     )
 
 

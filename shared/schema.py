@@ -48,6 +48,18 @@ class Drop(StrEnum):
     TOO_FAST = "too_fast"  # a browser sent more frames a second than its feed takes
 
 
+class Degraded(StrEnum):
+    """What a worker leaves out of live frames while more come than it can analyse; from little on.
+
+    Each holds what those before it hold.
+    """
+
+    NO = ""
+    DETECT_LESS = "detect_less"  # whole pictures are searched less often
+    SMALLER = "smaller"  # they are searched at half the width: small faces are missed
+    SKIP = "skip"  # of each feed only the newest frame is taken
+
+
 @dataclass(frozen=True, slots=True)
 class Feed:
     """A camera, stream, file or folder that somebody wants watched.
@@ -255,12 +267,16 @@ class FrameResult:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A worker's right to analyse a feed's pending frames, oldest first, while its lease lasts."""
+    """A worker's right to analyse a feed's pending frames, oldest first, while its lease lasts.
+
+    `waited_s` is how long the oldest had been stored when it was claimed.
+    """
 
     feed: str
     fence: int
     state: dict[str, Any] | None
     frames: tuple[Frame, ...]
+    waited_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,6 +344,7 @@ class FeedStatus:
     latency_p95_ms: float | None
     viewers: int
     aside: str = ""
+    degraded: Degraded = Degraded.NO
 
     @property
     def dropped(self) -> int:

@@ -48,6 +48,7 @@ def describe(
         "dropped": status.dropped,
         "drops": {drop.value: count for drop, count in status.drops.items()},
         "aside": status.aside or None,
+        "degraded": status.degraded.value,
         "reconnects": status.reconnects,
         "latency_ms": {"p50": status.latency_p50_ms, "p95": status.latency_p95_ms},
         "viewers": status.viewers,

@@ -6,7 +6,7 @@ from typing import Any
 
 from shared import events, video
 from shared.recordings import Ending, RecordingState
-from shared.schema import MAX_FPS, MAX_NAME_LENGTH, MAX_WIDTH, MIN_WIDTH, Drop, FeedState
+from shared.schema import MAX_FPS, MAX_NAME_LENGTH, MAX_WIDTH, MIN_WIDTH, Degraded, Drop, FeedState
 
 _NUMBER = {"type": "number"}
 _COUNT = {"type": "integer", "minimum": 0}
@@ -750,6 +750,10 @@ def _schemas() -> dict[str, Any]:
                 "aside": {
                     "type": ["string", "null"],
                     "description": "Why the last corrupt frame could not be analysed.",
+                },
+                "degraded": {
+                    "enum": [step.value for step in Degraded],
+                    "description": "What is left out while more frames come than can be analysed.",
                 },
                 "reconnects": _COUNT,
                 "latency_ms": _object({"p50": _MAYBE_NUMBER, "p95": _MAYBE_NUMBER}),

@@ -1,7 +1,8 @@
 """Serve live feeds: take the pending frames of ready feeds, analyse them together, publish.
 
 A drain is one RQ job that goes on for a slice of time, so that recorded work gets its turn and stop
-signals are heard. The newest frames win; what is too old is dropped and counted by the bus. No
+signals are heard. The newest frames win; what is too old is dropped and counted by the bus, and
+where frames wait too long, less is done for each (`workers.effort`). No
 frame can stop a feed: a batch that fails is taken apart until the one frame that fails is alone,
 and that one is set aside with its reason.
 
@@ -21,7 +22,8 @@ import structlog
 from shared.bus import LEASE_S, Bus
 from shared.errors import BusError
 from shared.jobs import Jobs
-from shared.schema import Claim, Outcome
+from shared.schema import Claim, Degraded, Outcome
+from workers.effort import Effort
 
 if TYPE_CHECKING:  # a drain itself needs no model, no OpenCV and no numpy
     from workers.pipeline import Pipeline
@@ -82,6 +84,7 @@ class Drain:
         self._stopping = stopping
         self.delays = Delays()
         self.idle_s = 0.0  # spent waiting for feeds
+        self._effort = Effort()
 
     def run(self, slice_s: float) -> None:
         """Serve for `slice_s`, or until nothing came for a while; then pass the baton on.
@@ -114,18 +117,23 @@ class Drain:
         claims = self._bus.claim(
             self._name,
             max_feeds=MAX_FEEDS,
-            max_frames=MAX_FRAMES,
+            max_frames=1 if self._effort.degraded is Degraded.SKIP else MAX_FRAMES,
             staleness_s=self._staleness_s,
         )
         if not claims:
             return False
+        started = time.monotonic()
+        self._effort.claimed(max(claim.waited_s for claim in claims), started)
+        self._pipeline.degraded = self._effort.degraded
         analysed = self._analyse(claims, _Renewal(self._bus, self._name, claims))
         lost = self._bus.publish(
             analysed,
             labels=self._pipeline.labels,
             unsure_below=self._pipeline.unsure_below,
             timeline_s=self._timeline_s,
+            degraded=self._effort.degraded,
         )
+        self._effort.worked(time.monotonic() - started)
         for error in lost:
             _log.warning("results came too late", error=str(error))
         for _, _, outcomes in analysed:

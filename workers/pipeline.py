@@ -28,12 +28,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from shared.config import PROJECT_DIR, Settings
-from shared.schema import Claim, Face, Frame, FrameResult, Outcome
+from shared.schema import Claim, Degraded, Face, Frame, FrameResult, Outcome
 from workers.tracking import Colours, Tracked, Tracker
 from workers.vision.classifier import Classifier, ModelCard, load_classifier
 from workers.vision.crop import crop_face
 from workers.vision.detector import Detection, FaceDetector, ImageBGR, load_detector
 
+# Under overload: a third as many searches, or such a time apart where every frame is searched.
+_DETECT_LESS = 3
+_SEARCH_EVERY_S = 0.2
 MAX_PIXELS = 3840 * 2160  # a picture larger than 4K is refused before it fills the memory
 
 
@@ -84,7 +87,9 @@ class Pipeline:
         self._detector = detector
         self._classifier = classifier
         self._smoothing_s = smoothing_s
+        self._smaller = detector.smaller()
         self.search_every_s = search_every_s
+        self.degraded = Degraded.NO  # what to leave out of live frames
         self._done = WorkDone()
         self.labels = tuple(classifier.card.labels)
         self.unsure_below = classifier.card.unsure_below
@@ -110,9 +115,12 @@ class Pipeline:
 
         `between` is called after each frame: a batch may outlast a lease.
         """
+        every_s = self.search_every_s
+        if self.degraded is not Degraded.NO:
+            every_s = _DETECT_LESS * every_s or _SEARCH_EVERY_S
         trackers = {
             claim.feed: Tracker.from_state(
-                claim.state, smoothing_s=self._smoothing_s, search_every_s=self.search_every_s
+                claim.state, smoothing_s=self._smoothing_s, search_every_s=every_s
             )
             for claim in claims
         }
@@ -199,7 +207,9 @@ class Pipeline:
         decoded = time.perf_counter()
         if image_bgr is None:
             return None
-        faces = tracker.follow(self._detector, image_bgr, frame.captured_at)
+        small = self.degraded in (Degraded.SMALLER, Degraded.SKIP)
+        detector = self._smaller if small else self._detector
+        faces = tracker.follow(detector, image_bgr, frame.captured_at)
         crops = [
             crop_face(image_bgr, face.detection, self._classifier.card.input_size_hw)
             for face in faces

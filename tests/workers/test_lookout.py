@@ -58,6 +58,9 @@ class Detector:
             for box in boxes_xywh
         ]
 
+    def smaller(self) -> Detector:
+        return self
+
     def search_beside(
         self, image_bgr: ImageBGR, known: Sequence[Detection], area_xywh: BoxXYWH
     ) -> list[Detection]:

@@ -49,6 +49,9 @@ class ScriptedDetector:
     def follow(self, image_bgr: ImageBGR, boxes_xywh: Sequence[BoxXYWH]) -> list[Detection | None]:
         raise AssertionError("these tests search every picture")
 
+    def smaller(self) -> ScriptedDetector:
+        return self
+
     def search_beside(
         self, image_bgr: ImageBGR, known: Sequence[Detection], area_xywh: BoxXYWH
     ) -> list[Detection]:

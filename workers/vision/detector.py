@@ -20,6 +20,7 @@ Convolutional Networks", IEEE Signal Processing Letters 2016.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections import OrderedDict
@@ -81,6 +82,13 @@ class FaceDetector(Protocol):
 
         `area_xywh` is where something has changed, as shares of the picture: small faces are
         searched there alone, large ones everywhere.
+        """
+        ...
+
+    def smaller(self) -> FaceDetector:
+        """Return one that searches at half the width: quicker, and it misses small faces.
+
+        It shares the networks, so both belong to one thread.
         """
         ...
 
@@ -189,6 +197,11 @@ class MtcnnDetector:
         if known:
             boxes = boxes[~_covered(boxes, [face.box_xywh for face in known])]
         return self._judged(mips, boxes)
+
+    def smaller(self) -> MtcnnDetector:
+        other = copy.copy(self)
+        other._max_width = self._max_width // 2
+        return other
 
     def _judged(self, mips: _Halvings, boxes: Floats) -> list[Detection]:
         """Return the faces among the proposed boxes (N, 4)."""
@@ -379,6 +392,11 @@ class YunetDetector:
         boxes[:, 2:] += boxes[:, :2]
         covered = _covered(boxes, [face.box_xywh for face in known])
         return [face for face, is_known in zip(faces, covered, strict=True) if not is_known]
+
+    def smaller(self) -> YunetDetector:
+        other = copy.copy(self)
+        other._max_width = self._max_width // 2
+        return other
 
     def _verify_one(self, mips: _Halvings, box_xywh: BoxXYWH) -> Detection | None:
         x, y, width, height = box_xywh

@@ -151,6 +151,13 @@ class TestMtcnn:
         (face,) = mtcnn.detect(np.asarray(close, np.uint8))
         assert face.box_xywh[3] == pytest.approx(480, abs=10)
 
+    def test_a_smaller_search_finds_large_faces_and_misses_small_ones(
+        self, mtcnn: MtcnnDetector, portrait: ImageBGR, two_faces: ImageBGR
+    ) -> None:
+        smaller = mtcnn.smaller()
+        assert len(smaller.detect(portrait)) == 1
+        assert len(smaller.detect(two_faces)) < len(mtcnn.detect(two_faces)) == 2
+
     def test_memory_does_not_grow_with_the_number_of_sizes(self, mtcnn: MtcnnDetector) -> None:
         for width in range(200, 240):
             mtcnn.detect(np.zeros((160, width, 3), np.uint8))
