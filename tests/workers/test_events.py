@@ -180,8 +180,8 @@ def test_whatever_moment_the_process_is_killed_at_each_occurrence_is_one_event(
 
     def play() -> None:
         for _ in range(4):
-            player.play(HAPPY, 0.7)
-            player.play(SAD, 1.2)
+            player.play(HAPPY, 0.8, fps=5)  # results are kept for 13 s: time to start anew
+            player.play(SAD, 1.4, fps=5)
         ended.set()
 
     playing = threading.Thread(target=play)
@@ -197,7 +197,7 @@ def test_whatever_moment_the_process_is_killed_at_each_occurrence_is_one_event(
     expected = [each.at for result in player.results for each in seen.observe(result, [watched])]
     assert kills > 4
     assert len(expected) == 4
-    wait_until(lambda: len(event_bus.events()) >= 4)
+    wait_until(lambda: len(event_bus.events()) >= 4, 30)
     time.sleep(0.5)
     assert [kept.event.at for kept in event_bus.events()][::-1] == expected
 
