@@ -1,0 +1,372 @@
+"""Timelines, the truth about delay, and the room, in a real Chromium with feeds through Redis."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from playwright.sync_api import Locator, Page, expect
+
+from shared.bus import Bus
+from shared.event_bus import Bounds, EventBus, NewEvent
+from shared.events import Event, Rule, RuleKind
+from shared.schema import CaptureReport, Face, FeedState
+from tests import builders
+from tests.web import studio
+from tests.web.conftest import Server
+from tests.web.studio import Studio
+
+BOXES = ((40, 60, 120, 120), (230, 60, 120, 120), (420, 60, 120, 120))
+
+# The delay as the open account tells it: what it says altogether, and its parts.
+_ACCOUNT = """
+() => {
+  const details = document.querySelector(".truth-details:popover-open");
+  const ms = (row) => parseInt(row.cells[1].textContent);
+  const rows = [...details.querySelectorAll(".truth-parts tbody tr")];
+  const sum = details.querySelector(".truth-sum").textContent;
+  return {
+    parts: Object.fromEntries(
+      rows.slice(0, -1).map((row) => [row.cells[0].textContent.slice(3), ms(row)]),
+    ),
+    total: ms(rows.at(-1)),
+    said: parseInt(sum.match(/: (\\d+) ms/)[1]),
+  };
+}
+"""
+
+# A history that is filled as a feed of 15 pictures a second fills it; tells what it holds then.
+_FILLED = """
+async (minutes) => {
+  const { History } = await import("/assets/x/history.js");
+  const history = new History();
+  const labels = ["neutral", "happy", "sad"];
+  const begin = 1.7e9;
+  for (let i = 0; i < minutes * 60 * 15; i++) {
+    const t = begin + i / 15;
+    const passer = 10 + Math.floor(i / 150); // somebody else every ten seconds
+    const faces = [1, 2, passer].map((track) => ({
+      track, emotion: "happy", confidence: 0.6, unsure: false, box: [0, 0, 9, 9],
+      scores: { neutral: 0.2, happy: 0.6, sad: 0.2 },
+    }));
+    history.add({ captured_at: t, faces });
+    if (i % 15 === 0) history.mark({ id: `${i}`, at: t, name: "smile" });
+  }
+  const now = begin + minutes * 60;
+  const tracks = history.tracks(now, 1e6);
+  const points = tracks.map((track) => {
+    const { parts } = history.series(track, 0, now);
+    return parts.reduce((sum, { times }) => sum + times.length, 0);
+  });
+  return {
+    tracks: tracks.length,
+    points: points.reduce((a, b) => a + b, 0),
+    marks: history.marks(0, now).length,
+  };
+}
+"""
+
+
+def faces_of(count: int) -> studio.Scene:
+    """Pictures with so many faces, each in its place, with moods of its own."""
+
+    def scene(index: int) -> tuple[bytes, tuple[Face, ...]]:
+        jpeg, _ = studio.square_scene(index)
+        t = index / 15
+        return jpeg, tuple(studio.face(k + 1, BOXES[k % 3], t + 4 * k) for k in range(count))
+
+    return scene
+
+
+def analyse(bus: Bus, feed_id: str, at: float, *faces: Face) -> None:
+    """One frame of a feed, captured at any time, as capture and a worker would have had it."""
+    bus.put_frame(builders.feed(feed_id), b"gone", at)
+    claims = bus.claim("past", max_feeds=1, max_frames=1, staleness_s=5.0)
+    bus.publish(
+        [(claim, {}, builders.outcomes(claim, *faces)) for claim in claims],
+        labels=studio.LABELS,
+        unsure_below=studio.UNSURE_BELOW,
+        timeline_s=3600,
+    )
+
+
+def enlarge(page: Page) -> Locator:
+    page.locator(".tile .enlarge").first.click()
+    panel = page.locator(".timeline-panel")
+    expect(panel.locator(".lane").first).to_be_visible()
+    return panel
+
+
+def test_each_face_has_a_lane_whose_emotions_and_window_one_chooses(
+    server: Server, bus: Bus, open_page: Callable[..., Page], complaints: list[str]
+) -> None:
+    with Studio(bus, [builders.feed()], faces_of(3)):
+        page = open_page(server.url)
+        expect(page.locator(".tile.has-picture")).to_have_count(1)
+        panel = enlarge(page)
+        expect(panel.locator(".lane")).to_have_count(3)
+        expect(panel.locator(".lane-word").first).to_have_text(re.compile(r"^[A-Z][a-z]+ \d+%$"))
+        for name in ("30 s", "1 min", "5 min", "15 min", "1 h"):
+            expect(panel.get_by_role("radio", name=name, exact=True)).to_be_attached()
+        panel.get_by_role("radio", name="5 min", exact=True).focus()
+        page.keyboard.press("ArrowRight")
+        expect(panel.get_by_role("radio", name="15 min")).to_be_checked()
+        painted = "canvas => canvas.toDataURL().length"
+        plot = panel.locator(".lane-plot").first
+        everything = plot.evaluate(painted)
+        for chip in panel.get_by_role("group", name="Emotions shown").get_by_role("button").all():
+            chip.press("Enter")
+            expect(chip).to_have_attribute("aria-pressed", "false")
+        page.wait_for_timeout(1500)
+        assert plot.evaluate(painted) < everything  # an empty chart is all that is left
+        panel.get_by_role("radio", name="Lines").focus()
+        page.keyboard.press("Space")
+        expect(panel.get_by_role("radio", name="Lines")).to_be_checked()
+        page.reload()
+        expect(page.locator(".timeline-panel").get_by_role("radio", name="15 min")).to_be_checked()
+    assert complaints == []
+
+
+def test_values_are_read_by_keyboard_and_enter_looks_back(
+    server: Server, bus: Bus, open_page: Callable[..., Page], complaints: list[str]
+) -> None:
+    with Studio(bus, [builders.feed()], faces_of(2)):
+        page = open_page(server.url)
+        expect(page.locator(".tile.has-picture")).to_have_count(1)
+        panel = enlarge(page)
+        page.wait_for_timeout(4000)
+        slider = panel.get_by_role("slider")
+        slider.focus()
+        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("ArrowLeft")
+        told = slider.get_attribute("aria-valuetext") or ""
+        assert re.search(r": face 1 [A-Z]\w+ \d+%, face 2 [A-Z]\w+ \d+%$", told), told
+        assert slider.get_attribute("aria-valuenow") in ("-2", "-3")
+        expect(panel.locator(".hairline")).to_be_visible()
+        page.keyboard.press("Enter")
+        expect(page.locator(".tile .state")).to_have_attribute("data-state", "paused")
+        expect(panel.locator(".playhead")).to_be_visible()
+        before = panel.locator(".playhead").get_attribute("style")
+        page.wait_for_timeout(700)
+        assert panel.locator(".playhead").get_attribute("style") == before  # the view stands still
+    assert complaints == []
+
+
+def test_an_hour_is_had_from_the_server_with_gaps_doubt_and_events(
+    server: Server, bus: Bus, open_page: Callable[..., Page], complaints: list[str]
+) -> None:
+    feed, now = builders.feed(), time.time()
+    with Studio(bus, [feed], faces_of(1)) as player:
+        player.stop()
+        sure = dict.fromkeys(studio.LABELS, 0.03) | {"happiness": 0.79}
+        unsure = dict.fromkeys(studio.LABELS, 0.12) | {"sadness": 0.16}
+        for ago in range(3000, 2700, -3):
+            analyse(bus, "cam", now - ago, Face(7, BOXES[0], "happiness", 0.79, sure))
+        for ago in range(1200, 900, -3):
+            analyse(bus, "cam", now - ago, Face(7, BOXES[0], "sadness", 0.16, unsure, True))
+        events = EventBus(bus.url)
+        rule = Rule(Rule.new_id(), "Smiles", RuleKind.EMOTION_OVER, 3, "happiness", 0.6)
+        happened = Event.of(rule, feed="cam", feed_name="cam", at=now - 2800, track=7, value=0.8)
+        assert events.lead("test")
+        assert events.commit(
+            "test",
+            "cam",
+            was_at="",
+            cursor=f"{int(now * 1000)}-0",
+            state="{}",
+            events=[NewEvent(happened, None, {})],
+            bounds=Bounds(events=10, age_s=7200.0),
+        )
+        events.close()
+        player.turn()
+        page = open_page(server.url)
+        panel = enlarge(page)
+        panel.get_by_role("radio", name="1 h").check(force=True)
+        lane = panel.locator(".lane").filter(has_text="7").first
+        expect(lane).to_be_visible()
+        flag = panel.locator(".flag")
+        expect(flag).to_have_attribute("aria-label", re.compile("Smiles"))
+        panel.get_by_role("button", name="Table").press("Enter")
+        table = panel.locator(".timeline-tables table").filter(has_text="Face 7")
+        expect(table).to_have_count(1)
+        rows: list[list[str]] = table.evaluate(
+            "t => [...t.tBodies[0].rows].map(r => [...r.cells].map(c => c.textContent))"
+        )
+        head: list[str] = table.evaluate("t => [...t.tHead.rows[0].cells].map(c => c.textContent)")
+        happy, doubt = head.index("Happy"), head.index("Unsure")
+        seen = [row for row in rows if row[doubt] != "not in view"]
+        assert {row[happy] for row in seen if row[doubt] == "0%"} == {"79%"}
+        assert {row[happy] for row in seen if row[doubt] == "100%"} == {"12%"}
+        gap = [row for row in rows if row[doubt] == "not in view"]
+        assert len(gap) >= 10
+        assert {cell for row in gap for cell in row[1:doubt]} == {"\N{EN DASH}"}
+        expect(panel.locator(".timeline-tables table").last).to_contain_text("Smiles")
+        # What lay in between was painted as it was: something, nothing, something hatched.
+        colours = lane.locator("canvas").evaluate(
+            """canvas => {
+              const { width, height } = canvas;
+              const context = canvas.getContext("2d");
+              const at = (ago) => {
+                const x = Math.round((1 - ago / 3600) * width);
+                const { data } = context.getImageData(x - 6, height / 2 - 12, 12, 24);
+                const found = new Set();
+                for (let i = 0; i < data.length; i += 4) {
+                  if (data[i + 3] > 200) found.add(data.slice(i, i + 3).join());
+                }
+                return found.size;
+              };
+              return [at(2850), at(2000), at(1050)];
+            }"""
+        )
+        assert colours[0] >= 1
+        assert colours[1] <= 2  # a line of the grid at most
+        assert colours[2] > colours[0]
+    assert complaints == []
+
+
+def test_the_parts_of_the_delay_add_up_and_are_had_by_keyboard(
+    server: Server, bus: Bus, open_page: Callable[..., Page], complaints: list[str]
+) -> None:
+    with Studio(bus, [builders.feed()], faces_of(1)):
+        page = open_page(server.url)
+        expect(page.locator(".tile.has-picture")).to_have_count(1)
+        button = page.get_by_role("button", name="Delay and pictures of cam in full")
+        expect(button).to_have_attribute("aria-expanded", "false")
+        page.wait_for_timeout(1500)
+        button.focus()
+        page.keyboard.press("Enter")
+        dialog = page.get_by_role("dialog", name="cam: how fresh, how complete")
+        expect(dialog).to_be_visible()
+        expect(button).to_have_attribute("aria-expanded", "true")
+        expect(dialog.locator(".truth-parts tbody tr")).to_have_count(10)
+        for _ in range(4):
+            account: dict[str, Any] = page.evaluate(_ACCOUNT)
+            assert sum(account["parts"].values()) == account["total"] == account["said"]
+            assert min(account["parts"].values()) >= 0
+            page.wait_for_timeout(600)
+        assert list(account["parts"]) == [
+            "Capture", "Queue", "Decode", "Detect", "Batch", "Classify", "Send", "Network", "Paint",
+        ]  # fmt: skip
+        assert account["total"] > 0
+        expect(dialog).to_contain_text("Nothing is wrong.")
+        expect(dialog).to_contain_text("Left out: what the camera")
+        expect(dialog.locator(".truth-counts")).to_contain_text(re.compile(r"Captured\s*15\.0/s"))
+        page.keyboard.press("Escape")
+        expect(dialog).to_be_hidden()
+        expect(button).to_be_focused()
+    assert complaints == []
+
+
+def test_a_browser_that_cannot_keep_up_is_told_so(
+    server: Server, bus: Bus, open_page: Callable[..., Page]
+) -> None:
+    with Studio(bus, [builders.feed()], faces_of(1)):
+        page = open_page("about:blank")
+        page.add_init_script(
+            "const real = requestAnimationFrame;"
+            "window.requestAnimationFrame = (f) => setTimeout(() => real(f), 350);"
+        )
+        page.goto(server.url)
+        message = page.locator(".truth-message")
+        expect(message).to_contain_text("This browser cannot keep up", timeout=12_000)
+        expect(message).to_contain_text(re.compile(r"\b[23] of 15 pictures/s"))
+
+
+def test_what_is_wrong_with_a_camera_is_said_at_once_with_its_remedy(
+    server: Server, bus: Bus, open_page: Callable[..., Page]
+) -> None:
+    player = Studio(bus, [builders.feed()], faces_of(1))
+    player.turn()
+    page = open_page(server.url)
+    expect(page.locator(".tile .state")).to_have_attribute("data-state", "live")
+    refused = "The camera refuses the password: check it."
+    for state, error, said in [
+        (FeedState.ERROR, refused, "refuses the password"),
+        (FeedState.RECONNECTING, "", "Check the camera and its cable"),
+        (FeedState.STALLED, "", "sends no pictures"),
+    ]:
+        bus.report_capture("cam", CaptureReport(state, error))
+        message = page.locator(".truth.grave .truth-message")
+        expect(message).to_contain_text(said, timeout=3000)
+    player.report()
+    expect(page.locator(".truth-message")).to_be_hidden(timeout=8000)
+
+
+def test_overloaded_workers_are_told_from_a_missing_one(
+    server: Server, bus: Bus, open_page: Callable[..., Page]
+) -> None:
+    player = Studio(bus, [builders.feed()], faces_of(1))
+    player.turn()
+    page = open_page(server.url)
+    message = page.locator(".truth-message")
+    stop = threading.Event()
+
+    def too_much() -> None:
+        while not stop.wait(0.1):
+            for _ in range(3):
+                bus.put_frame(builders.feed(), b"never seen", time.time())
+            player.turn()
+
+    crowd = threading.Thread(target=too_much)
+    crowd.start()
+    try:
+        expect(message).to_contain_text("The workers cannot keep up", timeout=10_000)
+        expect(message).to_contain_text("moodline worker")
+    finally:
+        stop.set()
+        crowd.join()
+    bus.remove_worker("studio")
+    expect(message).to_contain_text("No worker is running", timeout=5000)
+
+
+def test_the_room_counts_faces_over_all_feeds_and_says_what_it_does_not_know(
+    server: Server, bus: Bus, open_page: Callable[..., Page], complaints: list[str]
+) -> None:
+    feeds = [builders.feed("a"), builders.feed("b")]
+    with Studio(bus, feeds, faces_of(2), fps=8) as player:
+        page = open_page(server.url)
+        room = page.get_by_role("region", name="Room")
+        count = room.locator(".room-count")
+        expect(count).to_have_text("4 faces in view", timeout=10_000)
+        words = room.locator(".room-words")
+        expect(words).to_have_text(re.compile(r"^[A-Z]\w+ \d+%( · [A-Z]\w+ \d+%)*$"))
+        room.get_by_role("button", name="Table").press("Enter")
+        table = page.get_by_role("dialog", name="Room").locator("table")
+        shares = (
+            "t => [...t.tBodies[0].rows].slice(1).map((row) => parseInt(row.cells[1].textContent))"
+        )
+        assert abs(sum(table.evaluate(shares)) - 100) <= 3  # rounded, each for itself
+        expect(table).to_contain_text("Unsure")
+        expect(page.get_by_role("dialog", name="Room")).to_contain_text("faces, not people")
+        page.keyboard.press("Escape")
+        box = room.bounding_box()
+        assert box is not None
+        assert box["height"] <= 52
+        player.stop()
+        for _ in range(6):  # one feed goes on, the other is silent
+            bus.report_capture("a", CaptureReport(FeedState.LIVE, fps_in=1))
+            analyse(bus, "a", time.time(), *faces_of(2)(1)[1])
+            page.wait_for_timeout(1000)
+        expect(count).to_have_text("2 faces in view · 1 feed silent", timeout=4000)
+        fold = room.get_by_role("button", name="Room")
+        fold.press("Enter")
+        expect(room.locator(".room-bar")).to_be_hidden()
+        page.reload()
+        expect(page.get_by_role("button", name="Room", exact=True)).to_have_attribute(
+            "aria-expanded", "false"
+        )
+    assert complaints == []
+
+
+def test_what_a_page_keeps_does_not_grow_with_time(
+    server: Server, open_page: Callable[..., Page]
+) -> None:
+    page = open_page(f"{server.url}/login")
+    short, long = page.evaluate(_FILLED, 3), page.evaluate(_FILLED, 12)
+    assert long["tracks"] <= short["tracks"] + 1
+    assert long["points"] <= short["points"] * 1.02
+    assert long["points"] < 3 * 75 * 10 * 1.2  # three faces at a time, ten points a second
+    assert (short["marks"], long["marks"]) == (180, 200)
