@@ -91,7 +91,9 @@ return redis.call('HGETALL', row)
 _END = (
     _COMMON
     + """
-if redis.call('HGET', row, 'id') == ARGV[2] then redis.call('DEL', row, holder) end
+local other = redis.call('GET', holder)
+local anothers = other and other ~= ARGV[5] and redis.call('HEXISTS', row, 'ending') == 0
+if redis.call('HGET', row, 'id') == ARGV[2] and not anothers then redis.call('DEL', row, holder) end
 if redis.call('EXISTS', row) == 0 then
   redis.call('SET', KEYS[1]..'recorded:'..ARGV[1], ARGV[3], 'PX', ARGV[4])
 end
@@ -204,9 +206,12 @@ class RecordingBus:
         return _recording(dict(zip(found[::2], found[1::2], strict=True)), held=True)
 
     @_verb
-    def end(self, feed_id: str, recording_id: str, saved: Saved) -> None:
-        """A recording is saved; pages can lead to it for a while."""
-        args: list[Any] = [feed_id, recording_id, saved.to_json(), _ms(_SAVED_S)]
+    def end(self, feed_id: str, recording_id: str, saved: Saved, owner: str) -> None:
+        """A recording is saved; pages can lead to it for a while.
+
+        Where somebody else goes on with it, it is not over, and only a part is saved.
+        """
+        args: list[Any] = [feed_id, recording_id, saved.to_json(), _ms(_SAVED_S), owner]
         self._end(keys=[self._prefix], args=args)
 
 

@@ -1,8 +1,8 @@
 """The records of recording a live feed, as Redis holds them and as everybody sees them.
 
 A recording is asked for, recorded by one process somewhere (`workers.recorder`), ended for one of
-the reasons of `Ending`, saved, and then a video like any other: its id is the video's from the
-beginning.
+the reasons of `Ending`, saved, and then a video like any other. Where a second machine had to go on
+with it, the first one's part is a video of its own.
 
 Not here: where they are kept (`shared.recording_bus`).
 """

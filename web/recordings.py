@@ -6,6 +6,7 @@ the feed gets; what has become of it is a video (`web.videos`).
 
 from __future__ import annotations
 
+import secrets
 from http import HTTPStatus
 from typing import Any
 
@@ -18,7 +19,7 @@ from shared.errors import Conflict
 from shared.recording_bus import RecordingBus
 from shared.schema import FeedState
 from shared.source import mask_address
-from shared.video import MAX_NAME_LENGTH, new_video_id
+from shared.video import MAX_NAME_LENGTH
 from web.feeds import describe_all
 from web.problem import BadField
 
@@ -55,7 +56,7 @@ def blueprint(settings: Settings, bus: Bus, recordings: RecordingBus) -> Bluepri
                 "Nobody is there to record: run `moodline capture`, or everything with "
                 "`moodline up`."
             )
-        recordings.start(feed_id, new_video_id(), name)
+        recordings.start(feed_id, secrets.token_hex(8), name)
         return jsonify(described(feed_id)), HTTPStatus.ACCEPTED
 
     @bp.delete("")

@@ -125,7 +125,7 @@ class Recorder:
             )
             video_id = self._add(videos, re.sub(r"[/\\]", "-", name), tally.since)
         saved = Saved(video_id, name, draft.ending or Ending.STOPPED, tally.frames, tally.missed)
-        self._recordings.end(draft.feed, draft.id, saved)
+        self._recordings.end(draft.feed, draft.id, saved, self._owner)
         self._drafts.remove(draft.id)
         _log.info("a recording is saved", recording=draft.id, frames=tally.frames)
 
@@ -133,7 +133,7 @@ class Recorder:
         """The id of the video, which is added once, however often this is begun."""
         draft = self._draft
         try:
-            return videos.one(draft.id).id
+            return videos.one(draft.video).id
         except NotFound:
             pass
         whole = self._folder / "whole.mp4"
@@ -142,7 +142,7 @@ class Recorder:
             name,
             size_bytes=whole.stat().st_size,
             footage=footage.probe(whole),
-            video_id=draft.id,
+            video_id=draft.video,
             recorded=Recorded(
                 draft.feed_name, since, self._reel.tally.missed, draft.ending or Ending.STOPPED
             ),

@@ -33,9 +33,10 @@ from shared.bus import Bus
 from shared.config import Settings
 from shared.errors import MoodlineError
 from shared.recording_bus import RecordingBus
-from shared.recordings import Ending, Recording
+from shared.recordings import Ending, Recording, Saved
 from shared.records import build, json_object
 from shared.schema import Feed
+from shared.video import new_video_id
 
 _log = structlog.get_logger(__name__)
 
@@ -49,13 +50,15 @@ _PAUSES_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 class Draft:
     """A recording on this machine's disk: `about.json` in its folder.
 
-    `feed_name` and `fps` (frames per second) are the feed's when it was asked for, `asked_at` is
-    epoch seconds, `name` what the video is to be called ("": made of the feed's and the time).
-    `software` tells the encoder that writes its pictures, "" before there can be any; `ending` is
-    None while it goes on.
+    `video` is the id that its video will have, so that it becomes one once, however often that is
+    begun. `feed_name` and `fps` (frames per second) are the feed's when it was asked for,
+    `asked_at` is epoch seconds, `name` what the video is to be called ("": made of the feed's and
+    the time). `software` tells the encoder that writes its pictures, "" before there can be any;
+    `ending` is None while it goes on.
     """
 
     id: str
+    video: str
     feed: str
     feed_name: str
     name: str
@@ -93,8 +96,12 @@ class Drafts:
         """Make the folder of a new recording; raises OSError where that cannot be."""
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder = Path(tempfile.mkdtemp(dir=self._root, prefix="."))  # this user's alone
-        _write(folder, draft)
-        folder.rename(self.folder(draft.id))
+        try:
+            _write(folder, draft)
+            folder.rename(self.folder(draft.id))
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
     def read(self, recording_id: str) -> Draft:
         """Raises OSError where there is none, InvalidRecord where it cannot be read."""
@@ -254,10 +261,22 @@ class Recorders:
                 self._begin(feeds[feed_id], recording)
 
     def _begin(self, feed: Feed, recording: Recording) -> None:
-        _log.info("a feed is being recorded", feed=feed.id, recording=recording.id)
-        self._drafts.create(
-            Draft(recording.id, feed.id, feed.name, recording.name, feed.fps, recording.asked_at)
+        draft = Draft(
+            id=recording.id,
+            video=new_video_id(),
+            feed=feed.id,
+            feed_name=feed.name,
+            name=recording.name,
+            fps=feed.fps,
+            asked_at=recording.asked_at,
         )
+        try:
+            self._drafts.create(draft)
+        except OSError:
+            nothing = Saved("", recording.name, Ending.DISK, 0, 0)
+            self._recordings.end(feed.id, recording.id, nothing, self._owner)
+            raise
+        _log.info("a feed is being recorded", feed=feed.id, recording=recording.id)
         self._children[recording.id] = _Child()
 
 

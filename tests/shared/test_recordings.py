@@ -72,11 +72,13 @@ def test_who_saves_late_does_not_disturb_the_next_recording(recordings: Recordin
     first = recordings.hold("cam", seen(recordings), "one")
     recordings.stop("cam")
     recordings.start("cam", SECOND, "")
-    recordings.end("cam", FIRST, Saved(FIRST, "First", Ending.STOPPED, 3, 0))
+    recordings.end("cam", FIRST, Saved(FIRST, "First", Ending.STOPPED, 3, 0), "a machine")
     assert seen(recordings).id == SECOND
     with pytest.raises(LeaseLost):
         recordings.hold("cam", first, "one")
-    recordings.end("cam", SECOND, saved := Saved(SECOND, "Second", Ending.STOPPED, 4, 0))
+    recordings.end(
+        "cam", SECOND, saved := Saved(SECOND, "Second", Ending.STOPPED, 4, 0), "a machine"
+    )
     assert recordings.seen(["cam"])["cam"] == (None, saved)
 
 

@@ -150,7 +150,7 @@ def test_what_is_recorded_says_so_everywhere_and_how_it_ended(
 
         recordings.stop("hall", Ending.DISK)
         expect(mark).to_contain_text("Saving the recording")
-        recordings.end("hall", wanted.id, Saved(wanted.id, "Hall", Ending.DISK, 9, 2))
+        recordings.end("hall", wanted.id, Saved(wanted.id, "Hall", Ending.DISK, 9, 2), "a machine")
         note = hall.locator(".recording-note").first
         expect(note).to_contain_text("Recording saved. The disk is nearly full. Open report")
         expect(mark).to_be_hidden()

@@ -108,6 +108,7 @@ bindKeys({
   ".": () => onMeant((tile) => tile.step(1, { pictures: true })),
   l: () => board.tiles.forEach((tile) => tile.resume()),
   s: () => onMeant((tile) => tile.snapshot()),
+  r: () => onMeant((tile) => tile.recording.toggle()),
   f: () => wall.toggle(),
   "?": () => help.open(),
   Escape: () => {
