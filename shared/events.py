@@ -193,7 +193,8 @@ class Event:
     """Something that a rule watches for has happened.
 
     `id` is its entry in the stream of events (empty until it is there). `at` is when the frame was
-    captured that made it so (epoch seconds), `track` the face, `value` that face's score then.
+    captured that made it so (epoch seconds), `track` the face, `box` where it was in that frame
+    ([x, y, width, height] in its pixels), `value` that face's score then.
     `test`: nothing has happened, somebody tries the rule's targets.
     """
 
@@ -206,6 +207,7 @@ class Event:
     track: int | None = None
     emotion: str | None = None
     value: float | None = None
+    box: tuple[int, int, int, int] | None = None
     test: bool = False
     id: str = ""
 
@@ -219,6 +221,7 @@ class Event:
         at: float,
         track: int | None = None,
         value: float | None = None,
+        box: tuple[int, int, int, int] | None = None,
         test: bool = False,
     ) -> Self:
         return cls(
@@ -231,6 +234,7 @@ class Event:
             track=track,
             emotion=rule.emotion or None,
             value=None if value is None else round(value, 4),
+            box=box,
             test=test,
         )
 
@@ -246,6 +250,8 @@ class Event:
             row["kind"] = RuleKind(row.get("kind", ""))
         except ValueError:
             require(False, "a kind of rule", row.get("kind"))
+        box = row.get("box")
+        row["box"] = tuple(box) if isinstance(box, list) else None
         return build(cls, {**row, "id": event_id})
 
 

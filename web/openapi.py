@@ -827,6 +827,11 @@ def _schemas() -> dict[str, Any]:
                 "track": {"type": ["integer", "null"], "description": "The face it is about."},
                 "emotion": _MAYBE_TEXT,
                 "value": {**_MAYBE_NUMBER, "description": "The emotion's score then."},
+                "box": {
+                    "type": ["array", "null"],
+                    "items": {"type": "integer"},
+                    "description": "Where the face was: [x, y, width, height] in pixels.",
+                },
                 "test": {"type": "boolean", "description": "Nothing happened: somebody tries."},
                 "picture": {**_MAYBE_TEXT, "description": "Address of the picture, if kept."},
                 "deliveries": {

@@ -186,6 +186,7 @@ class Events:
                     at=each.at,
                     track=each.track,
                     value=each.value,
+                    box=each.box_xywh,
                 )
                 targets = targets_of(each.rule, self._deliveries.mqtt)
                 new.append(NewEvent(event, picture if each.rule.picture else None, targets))

@@ -31,12 +31,13 @@ _ROOM = 0  # the subject of what concerns no single face; tracks count from 1
 
 @dataclass(frozen=True, slots=True)
 class Occurrence:
-    """`rule` came true at `at`; `track` and `value` where it is about one face."""
+    """`rule` came true at `at`; `track`, `value` and `box_xywh` where it is about one face."""
 
     rule: Rule
     at: float
     track: int | None = None
     value: float | None = None
+    box_xywh: tuple[int, int, int, int] | None = None
 
 
 @dataclass(slots=True)
@@ -106,8 +107,11 @@ class Occurrences:
             if t - watch.fired_at < rule.cooldown_s:
                 continue
             watch.fired_at = t
-            value = faces[subject].scores.get(rule.emotion) if subject else None
-            yield Occurrence(rule, t, subject or None, value)
+            if face := faces.get(subject):
+                value = face.scores.get(rule.emotion)
+                yield Occurrence(rule, t, subject, value, face.box_xywh)
+            else:
+                yield Occurrence(rule, t)
 
     def _holds(self, rule: Rule, watch: _Watch, faces: dict[int, Face], subject: int) -> bool:
         match rule.kind:

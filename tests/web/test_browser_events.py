@@ -160,6 +160,12 @@ def test_events_come_with_picture_and_deliveries_and_can_be_deleted(
     assert items.nth(1).locator("img").evaluate("image => image.decode().then(() => true)")
     items.nth(1).get_by_role("button", name="Enlarge").click()
     expect(page.locator("#picture-dialog img")).to_be_visible()
+    face = page.locator(".framed i").bounding_box()
+    whole = page.locator(".framed img").bounding_box()
+    assert face is not None
+    assert whole is not None
+    assert face["x"] - whole["x"] == pytest.approx(10 / 640 * whole["width"], abs=1)
+    assert face["height"] == pytest.approx(40 / 480 * whole["height"], abs=1)
     page.keyboard.press("Escape")
     page.get_by_label("Rule", exact=True).select_option(label="Door")
     expect(items).to_have_count(1)

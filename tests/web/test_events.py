@@ -60,7 +60,9 @@ def happen(
 ) -> str:
     """Write an event as the process that leads does; return its id."""
     at = time.time() if at is None else at
-    event = Event.of(rule, feed=feed, feed_name=feed, at=at, track=4, value=0.81234)
+    event = Event.of(
+        rule, feed=feed, feed_name=feed, at=at, track=4, value=0.81234, box=(10, 20, 30, 40)
+    )
     assert events.lead("test")
     was_at = events.progress().get(feed, ("", ""))[0]
     new = NewEvent(event, picture, deliveries or {})
@@ -208,6 +210,7 @@ def test_an_event_tells_what_happened_and_how_its_deliveries_go(
         "track": 4,
         "emotion": "happy",
         "value": 0.8123,
+        "box": [10, 20, 30, 40],
         "test": False,
         "id": id_,
         "picture": f"/api/events/{id_}/picture.jpg",

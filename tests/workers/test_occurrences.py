@@ -62,6 +62,7 @@ def times(results: Iterable[FrameResult], *rules: Rule) -> list[float]:
 def test_an_emotion_has_to_hold_for_its_time_and_tells_face_and_score() -> None:
     (one,) = happenings(story((0.5, SAD), (5, HAPPY)), rule(for_s=3))
     assert (round(one.at - START, 2), one.track, one.value) == (3.6, 1, 0.8)
+    assert one.box_xywh == HAPPY[0].box_xywh
     assert happenings(story((2.9, HAPPY)), rule(for_s=3)) == []
 
 

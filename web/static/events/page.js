@@ -131,8 +131,20 @@ function removeEvent(event, title) {
 function enlarge(event, title) {
   const dialog = find("picture-dialog");
   dialog.querySelector("h2").textContent = title;
-  Object.assign(dialog.querySelector("img"), { src: event.picture, alt: words.pictureOf(title) });
+  const image = dialog.querySelector("img");
+  const frame = dialog.querySelector(".framed i");
+  frame.hidden = true;
+  image.onload = () => showFace(frame, event.box, image);
+  Object.assign(image, { src: event.picture, alt: words.pictureOf(title) });
   dialog.showModal();
+}
+
+// The frame around the face that the event is about, as shares of the picture however large.
+function showFace(frame, box, { naturalWidth: width, naturalHeight: height }) {
+  frame.hidden = !box;
+  if (!box) return;
+  const shares = { left: box[0] / width, top: box[1] / height, width: box[2] / width, height: box[3] / height };
+  for (const [side, share] of Object.entries(shares)) frame.style[side] = `${share * 100}%`;
 }
 
 // Who does not see the list hears what has come into it.
