@@ -5,7 +5,8 @@ counted and forgotten. All its lanes share one connection, and a slow one would 
 each at the same time, so that none arrives before all have. Hence a window, in bytes, over all
 lanes: it grows with each picture that is acknowledged soon, and falls to what would have been soon
 after one that was not (additive increase, multiplicative decrease, by delay, as in TCP Vegas).
-What is larger than a lane's part of a narrow window goes out smaller.
+Where that was not enough, what is larger than a lane's part of the window goes out smaller: once
+may have been the client's own fault, being busy with something else.
 
 How long a picture was under way can be told only where the client says how long it kept the
 picture before it acknowledged. For the others the window stays open and pictures stay as they are.
@@ -27,6 +28,7 @@ from web.follower import Shot
 
 SLOW_S = 0.7  # longer under way than this, and the window narrows ...
 _AIM_S = 0.45  # ... to what would have taken so long
+_AGAIN = 8  # slow once more within so many pictures: it is the line
 _STUCK_S = 4.0  # after so long a picture no longer keeps others back
 _LEAST_BYTES = 8 * 1024
 _FIRST_BYTES = 64 * 1024
@@ -76,6 +78,7 @@ class Pace:
         self._window = _FIRST_BYTES
         self._narrowed_at = -math.inf
         self._narrow = False
+        self._soon = _AGAIN  # pictures acknowledged soon since the window last narrowed
         self._adapts = False
 
     def open(self, *, adapts: bool) -> Lane:
@@ -163,16 +166,19 @@ class Pace:
 
     def _learn(self, parcel: _Parcel, took_s: float) -> None:
         if took_s <= SLOW_S:
+            self._soon += 1
             gain = parcel.size // 8 if self._narrow else parcel.size
             # Pictures come in few sizes, so less than the window may have been under way.
             known = int(parcel.together * SLOW_S / max(took_s, 0.001))
             self._window = max(self._window, min(self._window + gain, known, _MOST_BYTES))
             self._narrow = self._narrow and self._window < _OPEN_BYTES
-        elif parcel.sent_at > self._narrowed_at:  # else it was already under way when last narrowed
+        elif parcel.sent_at >= self._narrowed_at:  # else it was on its way before
             fresh = int(parcel.together * _AIM_S / took_s)
             self._window = max(_LEAST_BYTES, min(self._window, fresh))
+            again = self._soon < _AGAIN and self._window < _OPEN_BYTES
+            self._narrow = self._narrow or again
             self._narrowed_at = self._clock()
-            self._narrow = self._window < _OPEN_BYTES
+            self._soon = 0
 
 
 def _seconds(value: object) -> float:

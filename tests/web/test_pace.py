@@ -127,6 +127,16 @@ def test_a_line_that_recovers_gets_pictures_whole_again() -> None:
     assert set(line.sizes) == {len(JPEG)}
 
 
+def test_a_page_that_was_busy_once_gets_pictures_whole() -> None:
+    line = Line(50e6, 4)
+    line.run(2)
+    line.forget()
+    line._free_at = line.now + 1.2
+    line.run(3)
+    assert set(line.sizes) == {len(JPEG)}
+    assert max(line.ages) > 1.0
+
+
 def test_who_wants_no_picture_for_a_while_gets_none() -> None:
     line = Line(50e6, 1)
     line.pause_s = 1.0
