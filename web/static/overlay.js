@@ -9,6 +9,7 @@ const INK = "#14161b";
 const FONT = '600 {}px "Avenir Next", "Segoe UI", "Noto Sans", "Liberation Sans", sans-serif';
 
 const BARS = 3;
+const NARROW_PX = 220; // narrower, and labels say only the word
 
 const ALL_LAYERS = { boxes: true, names: true, emotions: true, bars: false };
 
@@ -36,7 +37,7 @@ export function drawFaces(context, faces, scale, unit, layers = ALL_LAYERS) {
   order.sort((a, b) => boxes[b][2] * boxes[b][3] - boxes[a][2] * boxes[a][3]);
   const taken = [];
   for (const i of order) {
-    const label = labelOf(faces[i], layers);
+    const label = width / unit < NARROW_PX && layers.emotions ? wordForFace(faces[i]) : labelOf(faces[i], layers);
     const place = labelPlace(boxes[i], context.measureText(label).width, size, stroke, [width, height], taken);
     taken.push(place);
     drawLabel(context, label, place, size, colourOfFace(faces[i]));

@@ -27,7 +27,7 @@ const LETTER_PX = 9; // of a word in the bar
 
 export class Room {
   #samples = new Map(); // whole second -> {faces, counts of each kind}, null where nothing was heard
-  #kinds = [null]; // the labels of all feeds' models, and null: unsure
+  #kinds = []; // the labels of all feeds' models, and null: unsure
   #revision = -1;
   #newest = 0;
   #now = 0;
@@ -106,7 +106,7 @@ export class Room {
 
   #use(histories) {
     const kinds = [...new Set(histories.flatMap((history) => history.labels)), null];
-    if (kinds.join() === this.#kinds.join()) return;
+    if (kinds.length === this.#kinds.length && kinds.join() === this.#kinds.join()) return;
     this.#kinds = kinds;
     this.#samples.clear();
     this.#revision = -1;
