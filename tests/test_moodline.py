@@ -240,7 +240,7 @@ def test_feeds_are_listed_added_and_removed_from_the_command_line(running: Runni
     assert feed_id in again.stderr
 
 
-@pytest.mark.parametrize("role", ["worker", "capture", "web", "redis-server"])
+@pytest.mark.parametrize("role", ["worker", "capture", "events", "web", "redis-server"])
 def test_a_killed_part_is_replaced_and_the_feeds_go_on(running: Running, role: str) -> None:
     before = [feed["id"] for feed in running.feeds()]
     victim = running.children(role)[0]

@@ -415,6 +415,36 @@ def test_a_test_event_goes_to_the_targets_and_says_so(
     assert taken.headers["X-Moodline-Event"] == "test"
 
 
+def test_health_tells_whether_somebody_looks_for_events(
+    bus: Bus, event_bus: EventBus, tmp_path: Path
+) -> None:
+    def health() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "moodline", "health", "events"],
+            env={**os.environ, "REDIS_URL": bus.url, "MOODLINE_DATA_DIR": str(tmp_path)},
+            cwd=PROJECT_DIR,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    nobody = health()
+    assert nobody.returncode == 1
+    assert "moodline events" in nobody.stderr
+    ended = threading.Event()
+
+    def lead() -> None:
+        while not ended.wait(0.2):
+            event_bus.lead("me")
+
+    leading = threading.Thread(target=lead)
+    leading.start()
+    time.sleep(0.3)
+    assert health().returncode == 0
+    ended.set()
+    leading.join()
+
+
 def test_a_real_camera_file_and_a_real_worker_make_an_event(
     bus: Bus, event_bus: EventBus, start_role: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
