@@ -192,7 +192,8 @@ export class Room {
       setText(part, share * wide > word.length * LETTER_PX ? word : "");
     });
     this.bar.classList.toggle("empty", ranked.length === 0);
-    setText(this.words, ranked.slice(0, 4).map(({ word, share }) => `${word} ${percent(share)}`).join(" · "));
+    const said = ranked.slice(0, 4).map(({ word, share }) => `${word} ${percent(share)}`);
+    setText(this.words, said.join(" · "));
     if (this.panel.matches(":popover-open")) this.#tabulate();
   }
 

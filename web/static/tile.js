@@ -136,7 +136,8 @@ export class Tile {
     if (this.paused) this.scrubber.tick(now);
     this.recording.tick(now);
     this.#panel?.update(this.#feed, this.#history, now);
-    this.truth.update(this.#feed, this.#history, now, { ...trouble, paused: this.paused, inView });
+    const paused = this.paused || this.stage.pauseS > 0; // beside a large one pictures come slower
+    this.truth.update(this.#feed, this.#history, now, { ...trouble, paused, inView });
   }
 
   // Where it stands: whether it is the large one, whether there is a large one, of how many.

@@ -5,8 +5,8 @@
 // For the tile: `received(meta, now, first)` as a picture arrives (without it the way over the
 // network and the painting are one part), `painted(meta, now)` when it is on the screen, and
 // `update(feed, history, now, view)` some times a second. `view`: {health, problems} as the page's
-// link tells them, `paused` while this page looks back, `inView`. Figures are written twice a second
-// at most, so that they can be read.
+// link tells them, `paused` while this page looks back or holds pictures back, `inView`. Figures are
+// written twice a second at most, so that they can be read.
 //
 // Bounded: the pictures of three seconds, twelve readings of the counters.
 
@@ -16,6 +16,7 @@ import { Delay } from "./truth/delay.js";
 import { Diagnosis } from "./truth/diagnosis.js";
 
 const WRITE_EVERY_S = 0.5;
+const SETTLED_S = 3.5; // figures of the last seconds say nothing until it was watched for so long
 const LOSSES_OVER_S = 10;
 const REASONS = ["overrun", "stale", "corrupt", "too_fast"];
 const MARGIN_PX = 8;
@@ -30,6 +31,7 @@ export class Truth {
   #readings = []; // [when, drops by reason]
   #written = -Infinity;
   #reduced = false;
+  #watchedSince = Infinity;
 
   constructor() {
     const fact = (name, word, title) => {
@@ -79,6 +81,7 @@ export class Truth {
     this.#written = now;
     const { health = "up", problems = [], paused = false, inView = true } = view;
     const watching = !paused && inView;
+    if (!watching || this.#watchedSince > now) this.#watchedSince = now;
     const figures = {
       feed,
       lostPerS: this.#lostPerS(),
@@ -88,6 +91,7 @@ export class Truth {
       health,
       problems,
       watching,
+      settled: now - this.#watchedSince > SETTLED_S,
     };
     const finding = this.#diagnosis.of(figures, now);
     this.#write(figures, finding);

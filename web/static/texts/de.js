@@ -619,7 +619,7 @@ export default {
     close: "Schließen",
     caption: "Gesichter im Bild aller Quellen dieser Seite, und was sie zeigen",
     kind: "Gezeigt",
-    now: "Jetzt",
+    now: "Jetzt (3 s)",
     minute: "Letzte Minute",
     minutes: (count) => `Letzte ${count} Minuten`,
     faces: "Gesichter im Mittel",

@@ -623,7 +623,7 @@ export default {
     close: "Close",
     caption: "Faces in view over all feeds of this page, and what they show",
     kind: "Shown",
-    now: "Now",
+    now: "Now (3 s)",
     minute: "Last minute",
     minutes: (count) => `Last ${count} minutes`,
     faces: "Faces, on average",

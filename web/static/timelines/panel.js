@@ -19,7 +19,7 @@ import { fillTables, stepOf } from "./tables.js";
 const WINDOWS_S = [30, 60, 300, 900, 3600];
 const MODES = ["stacked", "lines"];
 const AXIS_PX = 24;
-const LANE_PX = (count) => (count < 2 ? 150 : count < 3 ? 112 : 84);
+const LANE_PX = (count) => (count < 2 ? 128 : count < 3 ? 104 : 84);
 const MOST_LANES = 6; // until more are asked for
 const FETCH_EVERY_S = 30; // the last minute is known anyway
 const TABLE_EVERY_S = 5;
@@ -78,6 +78,7 @@ export class TimelinePanel {
     });
     this.tableButton = this.#toggle(text.timelines.table, false, (on) => {
       this.tables.hidden = !on;
+      this.element.classList.toggle("tabular", on);
       this.#tabled = -Infinity;
       this.#tabulate();
     });
@@ -95,7 +96,7 @@ export class TimelinePanel {
     this.plots.setAttribute("aria-label", text.timelines.slider);
     this.plots.setAttribute("aria-describedby", `${id}-hint`);
     this.more = make("button", { type: "button", className: "plain timeline-more", hidden: true });
-    this.hint = make("p", { id: `${id}-hint`, className: "help", textContent: text.timelines.hint });
+    this.hint = make("p", { id: `${id}-hint`, className: "help timeline-hint" }, text.timelines.hint);
     this.tables = make("div", { className: "timeline-tables", hidden: true, tabIndex: 0 });
     this.tables.setAttribute("role", "region");
     this.tables.setAttribute("aria-label", text.timelines.tables);
@@ -238,7 +239,8 @@ export class TimelinePanel {
     const answer = await fetch(address).catch(() => null);
     if (windowS !== this.#windowS) return;
     if (answer?.ok) this.#history.fill(await answer.json(), windowS);
-    setText(this.note, answer?.ok ? "" : answer?.status === 400 ? text.timelines.notKept : text.timelines.notHad);
+    const excuse = answer?.status === 400 ? text.timelines.notKept : text.timelines.notHad;
+    setText(this.note, answer?.ok ? "" : excuse);
     if (this.#cursor === null) this.#draw();
   }
 

@@ -36,9 +36,9 @@ export class Diagnosis {
 
 // `feed` as the server describes it; `lostPerS`: drops by reason, of the last seconds; `shownPerS`;
 // `mean` as `Delay` tells it; `reduced`: the server sends smaller pictures because the network is
-// slow; `health` and `problems` of the page's connection; `watching`: whether this page shows the
-// feed now, neither paused nor out of view.
-export function find({ feed, lostPerS, shownPerS, mean, reduced, health, problems, watching }) {
+// slow; `health` and `problems` of the page's connection; `settled`: this page has shown the feed for
+// so long that its own figures mean something.
+export function find({ feed, lostPerS, shownPerS, mean, reduced, health, problems, settled }) {
   const grave = (kind, message) => ({ kind, grave: true, message });
   const light = (kind, message) => ({ kind, grave: false, message });
   const words = text.truth.wrong;
@@ -54,7 +54,7 @@ export function find({ feed, lostPerS, shownPerS, mean, reduced, health, problem
   if (busy && lost > 0) return light("overloaded", words.overloaded(number(lost), number(feed.fps_in)));
   if (feed.degraded) return light("degraded", words.degraded[feed.degraded] ?? words.degraded.skip);
   if (lostPerS.corrupt > 0) return light("corrupt", words.corrupt);
-  if (watching && mean) {
+  if (settled && mean) {
     const behind = shownPerS < KEEPS_UP * feed.fps_analysed - LOST_PER_S;
     const took = Object.fromEntries(mean.parts);
     const here = took.paint > (took.network ?? 0);
