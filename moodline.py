@@ -228,7 +228,7 @@ def _end_leftover_redis(url: str) -> None:
     """End the server of an earlier run that was killed: nobody else uses this data folder."""
     import redis
 
-    from shared.bus import connect
+    from shared.connection import connect
 
     client = connect(url)
     with contextlib.suppress(redis.RedisError):
@@ -774,48 +774,75 @@ class _Counts(click.ParamType[Sequence[int]]):
 
 
 _CLIP = click.Path(exists=True, dir_okay=False, path_type=Path)
+_detect = click.option(
+    "--detect",
+    type=click.Choice(["every-frame", "adaptive"]),
+    multiple=True,
+    default=("every-frame", "adaptive"),
+    help="When whole pictures are searched for faces; both ways by default.",
+)
+_plot = click.option(
+    "--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the figures into a file."
+)
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @bench.command("classifier")
 @click.option("--threads", type=_Counts(1, 256), help="Threads to try; one and all cores.")
 @click.option("--seconds", type=click.FloatRange(0, 600), default=2.0, show_default=True)
+@_plot
 @_as_json
-def bench_classifier(threads: Sequence[int] | None, seconds: float, as_json: bool) -> None:
+def bench_classifier(
+    threads: Sequence[int] | None, seconds: float, plot: Path | None, as_json: bool
+) -> None:
     """Measure faces/s by backend, batch size and threads."""
     from bench import classifier
 
-    _print_figures(
-        classifier.measure(config.load(), threads=threads, seconds=seconds), as_json=as_json
-    )
+    figures = classifier.measure(config.load(), threads=threads, seconds=seconds)
+    _draw("classifier", figures["rows"], plot)
+    _print_figures(figures, as_json=as_json)
 
 
 @bench.command("pipeline")
 @click.option("--clip", type=_CLIP, help="Video with the frames; the demo clip by default.")
 @click.option("--seconds", type=click.FloatRange(0, 3600), default=20.0, show_default=True)
+@_detect
+@_plot
 @_as_json
-def bench_pipeline(clip: Path | None, seconds: float, as_json: bool) -> None:
+def bench_pipeline(
+    clip: Path | None, seconds: float, detect: Sequence[str], plot: Path | None, as_json: bool
+) -> None:
     """Measure the whole engine without transport, against a bare loop."""
     from bench import DEMO_CLIP, pipeline
 
-    figures = pipeline.measure((clip or DEMO_CLIP).resolve(), config.load(), seconds=seconds)
-    _print_figures(figures, as_json=as_json)
+    path = (clip or DEMO_CLIP).resolve()
+    rows = pipeline.measure(path, config.load(), detect=detect, seconds=seconds)
+    _draw("pipeline", rows, plot)
+    _print_rows(rows, as_json=as_json)
 
 
 @bench.command("video")
 @click.argument("video", type=_CLIP, required=False)
 @click.option("--workers", type=_Counts(1, 256), default="1", help="Processes to try, one by one.")
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Take no more of it.")
+@_detect
+@_plot
 @_as_json
 def bench_video(
-    video: Path | None, workers: Sequence[int], seconds: float | None, as_json: bool
+    video: Path | None,
+    workers: Sequence[int],
+    seconds: float | None,
+    detect: Sequence[str],
+    plot: Path | None,
+    as_json: bool,
 ) -> None:
     """Measure `moodline analyze` by number of workers, against a bare loop."""
     from bench import DEMO_CLIP
     from bench import video as recorded
 
     path = (video or DEMO_CLIP).resolve()
-    rows = recorded.measure(path, config.load(), workers=workers, seconds=seconds)
+    rows = recorded.measure(path, config.load(), workers=workers, detect=detect, seconds=seconds)
+    _draw("video", rows, plot)
     _print_rows(rows, as_json=as_json)
 
 
@@ -825,9 +852,16 @@ def bench_video(
 @click.option("--fps", type=click.FloatRange(0.1, 60), default=15.0, show_default=True)
 @click.option("--cost-ms", type=click.FloatRange(0.1, 1000), default=20.0, show_default=True)
 @click.option("--seconds", type=click.FloatRange(1, 3600), default=10.0, show_default=True)
+@_plot
 @_as_json
 def bench_scale(
-    workers: Sequence[int], feeds: int, fps: float, cost_ms: float, seconds: float, as_json: bool
+    workers: Sequence[int],
+    feeds: int,
+    fps: float,
+    cost_ms: float,
+    seconds: float,
+    plot: Path | None,
+    as_json: bool,
 ) -> None:
     """Measure the transport alone, with workers that sleep instead of looking."""
     from bench import scale
@@ -836,6 +870,7 @@ def bench_scale(
         scale.measure(workers=count, feeds=feeds, fps=fps, cost_ms=cost_ms, seconds=seconds)
         for count in workers
     ]
+    _draw("scale", rows, plot)
     _print_rows(rows, as_json=as_json)
 
 
@@ -846,6 +881,12 @@ def bench_scale(
 @click.option("--workers", type=click.IntRange(1, 256), default=2, show_default=True)
 @click.option("--viewers", type=click.IntRange(1, 64), default=1, show_default=True)
 @click.option("--clip", type=_CLIP, help="Video that each feed plays; the demo clip by default.")
+@click.option(
+    "--find-limit",
+    is_flag=True,
+    help="Search, from --feeds on, for the most feeds with 95 % of the frames within 250 ms.",
+)
+@_plot
 @_as_json
 def bench_live(
     feeds: int,
@@ -854,20 +895,36 @@ def bench_live(
     workers: int,
     viewers: int,
     clip: Path | None,
+    find_limit: bool,
+    plot: Path | None,
     as_json: bool,
 ) -> None:
     """Run everything with N feeds and measure what a viewer gets."""
     from bench import DEMO_CLIP, live
 
-    figures = live.measure(
-        feeds=feeds,
-        fps=fps,
-        seconds=seconds,
-        workers=workers,
-        viewers=viewers,
-        clip=(clip or DEMO_CLIP).resolve(),
-    )
+    path = (clip or DEMO_CLIP).resolve()
+
+    def measured(count: int) -> dict[str, Any]:
+        return live.measure(
+            feeds=count, fps=fps, seconds=seconds, workers=workers, viewers=viewers, clip=path
+        )
+
+    if find_limit:
+        limit, rows = live.find_limit(feeds, measured)
+        _draw("live", rows, plot)
+        _print_figures({"limit": limit, "rows": rows}, as_json=as_json)
+        return
+    figures = measured(feeds)
+    _draw("live", [figures], plot)
     _print_figures(figures, as_json=as_json)
+
+
+def _draw(command: str, rows: Sequence[Mapping[str, Any]], path: Path | None) -> None:
+    """Draw the rows where a plot was asked for."""
+    if path is not None:
+        from bench import plots
+
+        plots.save(command, rows, path)
 
 
 def _print_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:

@@ -1,5 +1,7 @@
 """Everything at once: what a viewer gets.
 
+`find_limit` searches for the most feeds that can be served in time.
+
 Runs the whole of Moodline as `moodline up` does, in a folder of its own, with N feeds of one clip
 in real time, and measures at a plain Socket.IO client, so not what a part claims. Delay is from the
 moment a frame was read to its arrival, on one machine's one clock.
@@ -14,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +31,9 @@ from shared.errors import MoodlineError
 
 _START_TIMEOUT_S = 60.0
 _WARM_UP_S = 4.0
+IN_TIME_S = 0.25
+_HELD = 0.95
+_MOST_FEEDS = 500
 
 
 @dataclass
@@ -50,10 +56,37 @@ class _Viewer:
         self.tracks.setdefault(feed, set()).update(face["track"] for face in meta["faces"])
 
 
+def find_limit(
+    start: int, measured: Callable[[int], dict[str, Any]]
+) -> tuple[int, list[dict[str, Any]]]:
+    """Return the most feeds of which 95 % of the frames come in time, and a row for each try.
+
+    Tries `start`, doubles it until it is too much, and halves the interval from there; 0: not one.
+    """
+    rows: dict[int, dict[str, Any]] = {}
+
+    def holds(feeds: int) -> bool:
+        rows[feeds] = measured(feeds)
+        return bool(rows[feeds]["in_time"] >= _HELD)
+
+    held, tried = 0, start
+    while holds(tried):
+        held, tried = tried, min(2 * tried, _MOST_FEEDS)
+        if tried == held:
+            return held, [rows[feeds] for feeds in sorted(rows)]
+    while tried - held > 1:
+        middle = (held + tried) // 2
+        held, tried = (middle, tried) if holds(middle) else (held, middle)
+    return held, [rows[feeds] for feeds in sorted(rows)]
+
+
 def measure(
     *, feeds: int, fps: float, seconds: float, workers: int, clip: Path, viewers: int
 ) -> dict[str, Any]:
     """Run `feeds` feeds of `clip` at `fps` for `seconds`; return what viewers and counters saw.
+
+    `in_time` is the share of all captured frames that viewers had within `IN_TIME_S`; `degraded`
+    counts the feeds by what was left out of them in the end.
 
     Raises MoodlineError where Moodline does not come up.
     """
@@ -77,6 +110,7 @@ def measure(
             client.disconnect()
         after, cpu_after = run.counters(), run.cpu_seconds()
     analysed = [after[feed]["analysed"] - before[feed]["analysed"] for feed in after]
+    captured = sum(after[feed]["captured"] - before[feed]["captured"] for feed in after)
     dropped = sum(after[feed]["dropped"] - before[feed]["dropped"] for feed in after)
     first = watching[0][0]
     delays = sorted(delay for viewer, _ in watching for delay in viewer.delays_s)
@@ -93,6 +127,11 @@ def measure(
             2,
         ),
         "dropped": dropped,
+        "dropped_max": max(after[feed]["dropped"] - before[feed]["dropped"] for feed in after),
+        "in_time": round(
+            min(1.0, sum(delay <= IN_TIME_S for delay in delays) / max(1, captured * viewers)), 3
+        ),
+        "degraded": dict(Counter(after[feed]["degraded"] or "no" for feed in after)),
         "delay_ms": {
             name: round(_percentile(delays, share) * 1000, 1)
             for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
@@ -197,7 +236,7 @@ class _up:  # noqa: N801 - reads as the command that it runs
     def feed_ids(self) -> list[str]:
         return [feed["id"] for feed in self._get("/api/feeds")]
 
-    def counters(self) -> dict[str, dict[str, int]]:
+    def counters(self) -> dict[str, dict[str, Any]]:
         return {feed["id"]: feed for feed in self._get("/api/feeds")}
 
     def wait_until_analysed(self, feeds: int) -> None:

@@ -5,9 +5,11 @@ Both get the same JPEG pictures: frames of a clip as capture makes them. The eng
 going out and in as it does through Redis. The bare loop decodes, detects and classifies. They work
 in turns of 16 frames, each before the other as often as after it.
 
-`ratio` is the median over all turns of the bare loop's time by the engine's, so that what else the
-machine does in some turns counts little; `fps` and `bare_fps` come from medians too. `stages_ms` is
-the engine's time a frame: `detect` holds tracking and cropping, `rest` is smoothing and records.
+The bare loop searches every picture; the engine does, or searches some and follows faces between,
+as `detect` says. `ratio` is the median over all turns of the bare loop's time by the engine's, so
+that what else the machine does in some turns counts little; `fps` and `bare_fps` come from medians
+too. `stages_ms` is the engine's time a frame: `detect` holds tracking and cropping, `rest` is
+smoothing and records.
 """
 
 from __future__ import annotations
@@ -39,11 +41,25 @@ _MOST_FRAMES = 900  # of the clip, kept as JPEG: some 30 MB
 _FEWEST_TURNS = 4
 
 
-def measure(clip: Path, settings: Settings, *, seconds: float) -> dict[str, Any]:
-    """Run both in turns for `seconds`; raises SourceError or ModelError with the remedy."""
+def measure(
+    clip: Path, settings: Settings, *, detect: Sequence[str], seconds: float
+) -> list[dict[str, Any]]:
+    """Run both in turns for `seconds` with each way to detect; one row each.
+
+    `detect` are values of the setting of that name. Raises SourceError or ModelError with the
+    remedy.
+    """
     cv2.setNumThreads(settings.threads)
     frames = _as_captured(clip, settings)
-    pipeline, bare = load_pipeline(settings), BareLoop.load(settings)
+    bare = BareLoop.load(settings)
+    ways = [settings.model_copy(update={"detect": way}) for way in detect]
+    return [_row(clip, frames, bare, way, seconds=seconds) for way in ways]
+
+
+def _row(
+    clip: Path, frames: Sequence[_Captured], bare: BareLoop, settings: Settings, *, seconds: float
+) -> dict[str, Any]:
+    pipeline = load_pipeline(settings)
     turns = _turns(frames)
     engine = _Engine(pipeline)
     decode_s = 0.0
@@ -71,6 +87,7 @@ def measure(clip: Path, settings: Settings, *, seconds: float) -> dict[str, Any]
     stages["rest"] = sum(engine_s) - sum(stages.values())
     height, width = frames[0][2]
     return {
+        "detect": settings.detect,
         "clip": clip.name,
         "size": f"{width}x{height}",
         "threads": settings.threads,

@@ -30,17 +30,24 @@ from workers.vision.detector import ImageBGR
 
 
 def measure(
-    path: Path, settings: Settings, *, workers: Sequence[int], seconds: float | None
+    path: Path,
+    settings: Settings,
+    *,
+    workers: Sequence[int],
+    detect: Sequence[str],
+    seconds: float | None,
 ) -> list[dict[str, Any]]:
-    """Analyse a video once for each number of workers; one row each.
+    """Analyse a video once for each number of workers with each way to detect; one row each.
 
-    `seconds` is how much of the video is taken, from its beginning; None: all.
+    `detect` are values of the setting of that name; the bare loop searches every frame. `seconds`
+    is how much of the video is taken, from its beginning; None: all.
     Raises SourceError where it is no video that can be analysed, ModelError for the models.
     """
     cv2.setNumThreads(settings.threads)
     bare = BareLoop.load(settings)
     options = VideoOptions(end_s=seconds)
-    return [_row(path, settings, options, bare, count) for count in workers]
+    ways = [settings.model_copy(update={"detect": way}) for way in detect]
+    return [_row(path, way, options, bare, count) for way in ways for count in workers]
 
 
 def _row(
@@ -63,6 +70,7 @@ def _row(
         raise SourceError(f"{path} has no frame that can be decoded: give another video.")
     fps, bare_fps = frames / spent_s, bare_frames / bare_s
     return {
+        "detect": settings.detect,
         "workers": workers,
         "frames": frames,
         "fps": round(fps, 1),

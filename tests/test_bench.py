@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from bench import live, plots
 from shared.config import PROJECT_DIR
 
 HAS_TENSORFLOW = importlib.util.find_spec("tensorflow") is not None
@@ -65,6 +66,7 @@ def test_classifier_says_what_to_do_where_there_is_no_model(tmp_path: Path) -> N
 def test_pipeline_is_measured_against_the_bare_loop_by_stages() -> None:
     figures = bench("pipeline", "--seconds", "0.5")
 
+    assert [row["detect"] for row in figures["rows"]] == ["every-frame", "adaptive"]
     assert figures["frames"] >= 64
     assert figures["size"] == "640x480"
     assert figures["ratio"] > 0
@@ -77,10 +79,15 @@ def test_pipeline_is_measured_against_the_bare_loop_by_stages() -> None:
     assert sum(figures["stages_ms"].values()) == pytest.approx(1000 / figures["fps"], rel=0.5)
 
 
-def test_video_is_measured_by_number_of_workers_and_the_last_stands_at_the_top() -> None:
-    figures = bench("video", "--workers", "1,2", "--seconds", "2")
+def test_video_is_measured_by_number_of_workers_and_the_last_stands_at_the_top(
+    tmp_path: Path,
+) -> None:
+    plot = tmp_path / "video.svg"
+    figures = bench("video", "--workers", "1,2", "--seconds", "2", "--plot", str(plot))
 
-    assert [row["workers"] for row in figures["rows"]] == [1, 2]
+    ways = [(row["detect"], row["workers"]) for row in figures["rows"]]
+    assert ways == [("every-frame", 1), ("every-frame", 2), ("adaptive", 1), ("adaptive", 2)]
+    assert b"<svg" in plot.read_bytes()
     for row in figures["rows"]:
         assert row["frames"] == 30
         assert row["fps"] > 0
@@ -97,6 +104,41 @@ def test_video_says_what_is_wrong_with_a_file_that_is_none(tmp_path: Path) -> No
 
     assert done.returncode == 1
     assert str(text) in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("limit", [0, 1, 11, 16, 500])
+def test_the_limit_is_found_from_any_start(limit: int) -> None:
+    tried: list[int] = []
+
+    def measured(feeds: int) -> dict[str, Any]:
+        tried.append(feeds)
+        return {"feeds": feeds, "in_time": 0.96 if feeds <= limit else 0.94}
+
+    found, rows = live.find_limit(8, measured)
+
+    assert found == limit
+    assert [row["feeds"] for row in rows] == sorted(tried)
+    assert len(tried) == len(set(tried)) <= 8
+
+
+@pytest.mark.parametrize("command", plots.AXES)
+def test_every_benchmarks_rows_can_be_drawn(command: str, tmp_path: Path) -> None:
+    axes = plots.AXES[command]
+    rows = [
+        {axes.x: x, **dict.fromkeys(axes.by, "a"), "delay_ms": {"p50": 1, "p95": 2, "p99": 3}}
+        | {y: 1.0 for y in axes.y if "." not in y}
+        for x in (1, 2)
+    ]
+    plots.save(command, rows, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_plot_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    done = run("video", "--seconds", "0.2", "--plot", str(tmp_path / "none" / "plot.png"))
+
+    assert done.returncode == 1
+    assert "cannot be written" in done.stderr
     assert "Traceback" not in done.stderr
 
 
