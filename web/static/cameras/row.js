@@ -67,6 +67,7 @@ export class CameraRow {
     this.#showSettings(feed);
     if (!WITH_PICTURE.has(feed.status)) this.#picture("");
     none.textContent = feed.enabled ? text.cameras.noPicture : text.cameras.off;
+    this.#labelPicture();
     image.classList.toggle("old", feed.status !== "live");
     if (before && before.status !== feed.status) this.lookAgain();
   }
@@ -143,13 +144,12 @@ export class CameraRow {
 
   #label(name) {
     const words = text.cameras;
-    const { handle, picture, image, rename, change, up, down, remove } = this.#parts;
+    const { handle, image, rename, change, up, down, remove } = this.#parts;
     this.#parts.name.textContent = name;
     this.#parts.name.title = name;
     if (image.alt) image.alt = words.picture(name);
     const labels = [
       [handle, words.move(name)],
-      [picture, words.watch(name)],
       [rename, words.rename(name)],
       [change, words.changeSourceOf(name)],
       [up, words.up(name)],
@@ -249,6 +249,14 @@ export class CameraRow {
     image.alt = url ? text.cameras.picture(this.feed.name) : "";
     image.hidden = !url;
     none.hidden = Boolean(url);
+    this.#labelPicture();
+  }
+
+  // What is written in its place is part of what the link is called.
+  #labelPicture() {
+    const { picture, none } = this.#parts;
+    const watch = text.cameras.watch(this.feed.name);
+    picture.setAttribute("aria-label", none.hidden ? watch : `${none.textContent}. ${watch}`);
   }
 
   #set(name, value, apply) {
