@@ -26,7 +26,8 @@ from rq import SimpleWorker
 from rq.serializers import JSONSerializer
 from rq.worker import DequeueStrategy
 
-from shared.bus import Bus, connect
+from shared.bus import Bus
+from shared.connection import connect
 from shared.jobs import LIVE_QUEUE, Jobs
 from shared.schema import Claim, Face, Frame, FrameResult, Outcome, WorkerReport
 from workers import tasks

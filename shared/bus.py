@@ -21,7 +21,6 @@ from __future__ import annotations
 import functools
 import json
 import secrets
-import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,10 +28,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import redis
 import redis.client
-from redis.backoff import ExponentialBackoff
-from redis.retry import Retry
 
-from shared.errors import BusError, InvalidRecord, LeaseLost, NotFound, SourceError
+from shared.connection import connect
+from shared.errors import BusError, InvalidRecord, LeaseLost, NotFound
 from shared.schema import (
     CaptureReport,
     Claim,
@@ -50,7 +48,7 @@ from shared.schema import (
     Trial,
     WorkerReport,
 )
-from shared.source import Source, escape_credentials, mask_address
+from shared.source import Source, mask_address
 
 LEASE_S = 1.2  # a killed worker's feeds wait this long; renewed at every third of it
 MAX_RESULTS = 64  # results a feed keeps for the page: some four seconds at 15 frames/s
@@ -63,7 +61,6 @@ VIEWERS_TTL_S = 8.0
 _DEGRADED_TTL_S = 3.0  # of a feed without frames nothing is left out
 TRIAL_TTL_S = 6.0  # of a source that is tried, question and answer are forgotten after this
 OWNER_TTL_S = 2.5  # after a capture process was killed, its feeds wait this long
-_DEAD_PEER_S = 8.0  # a connection whose other end says nothing for so long is given up
 _RECENT = 240  # latencies kept a feed, for percentiles and frames/s
 _ASIDE = 20  # reasons kept a feed for frames that could not be analysed
 _TRIALS_WAITING = 4  # sources that wait to be tried, at most
@@ -345,52 +342,6 @@ def _verb(
             ) from error
 
     return functools.update_wrapper(cast("Callable[Concatenate[Bus, _P], _R]", speak), method)
-
-
-def connect(url: str, *, blocking_s: float = 2.0) -> redis.Redis:
-    """Open a connection pool that gives up in seconds rather than hang.
-
-    `blocking_s` is the longest that a caller blocks inside Redis on purpose. TLS is asked for by
-    ``rediss://`` and told by the address's query: ``?ssl_ca_certs=/path/ca.pem``, and
-    ``ssl_certfile`` and ``ssl_keyfile`` where the server wants a certificate of its clients.
-    """
-    try:
-        options: dict[str, Any] = {}
-        if url.startswith(("redis://", "rediss://")):
-            url = escape_credentials(url)
-            options = {"socket_keepalive": True, "socket_keepalive_options": _dead_peer_options()}
-        return redis.Redis.from_url(
-            url,
-            socket_timeout=blocking_s + 3.0,
-            socket_connect_timeout=2.0,
-            # A connection that broke is made anew once or twice, for a Redis that was restarted.
-            # A silence is not repeated: what was asked for may have been done, and a verb that
-            # waits for a cut line three times over keeps its caller from noticing.
-            retry=Retry(
-                ExponentialBackoff(cap=0.2, base=0.02), 2, supported_errors=(redis.ConnectionError,)
-            ),
-            **options,
-        )
-    except (ValueError, TypeError, SourceError) as error:
-        raise BusError(
-            f"REDIS_URL={mask_address(url)!r} is no Redis address: "
-            "write redis://host:6379, rediss://… or unix:///path."
-        ) from error
-
-
-def _dead_peer_options() -> dict[int, int]:
-    """Let the kernel give up a connection whose other end is silent, also while we only listen.
-
-    Without, RQ's wait for a job would outlast a cut line by seven minutes. What a system does not
-    know is left at its default.
-    """
-    wanted = {
-        "TCP_KEEPIDLE": 3,
-        "TCP_KEEPINTVL": 2,
-        "TCP_KEEPCNT": 3,
-        "TCP_USER_TIMEOUT": int(_DEAD_PEER_S * 1000),
-    }
-    return {getattr(socket, name): value for name, value in wanted.items() if hasattr(socket, name)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,8 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = Field(
         None,
         validation_alias="REDIS_URL",
-        description="Redis to use (redis://, rediss:// or unix://); unset: `up` starts its own.",
+        description="Redis to use (redis://, rediss://, unix:// or redis+sentinel://); unset: `up` "
+        "starts its own.",
     )
     data_dir: Path = Field(
         PROJECT_DIR / "data",

@@ -25,7 +25,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import redis
 
-from shared.bus import connect
+from shared.connection import connect
 from shared.errors import BusError, NotFound
 from shared.events import Delivery, Event, KeptEvent, Rule
 from shared.source import mask_address

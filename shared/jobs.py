@@ -16,7 +16,7 @@ import redis
 from rq import Queue, Retry
 from rq.serializers import JSONSerializer
 
-from shared.bus import connect
+from shared.connection import connect
 from shared.errors import BusError
 from shared.source import mask_address
 

@@ -18,7 +18,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import redis
 
-from shared.bus import connect
+from shared.connection import connect
 from shared.errors import BusError, Conflict, LeaseLost, NotFound
 from shared.recordings import Ending, Recording, RecordingState, Saved
 from shared.source import mask_address

@@ -27,7 +27,7 @@ from typing import Concatenate, ParamSpec, TypeVar, cast
 
 import redis
 
-from shared.bus import connect
+from shared.connection import connect
 from shared.errors import BusError, NotFound
 from shared.source import mask_address
 from shared.video import Export, ExportKind, ExportState, Video

@@ -28,8 +28,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from shared.bus import connect
 from shared.config import PROJECT_DIR
+from shared.connection import connect
 
 USERS = PROJECT_DIR / "deploy" / "redis" / "users.acl"
 

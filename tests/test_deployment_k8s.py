@@ -16,8 +16,8 @@ import redis
 import yaml
 
 from shared import config
-from shared.bus import connect
 from shared.config import PROJECT_DIR
+from shared.connection import connect
 from tests import machines
 
 K8S = PROJECT_DIR / "deploy" / "k8s"

@@ -11,7 +11,7 @@ import json
 import socket
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from rq.serializers import JSONSerializer
 
 from shared.bus import Bus
 from shared.errors import BusError
-from shared.schema import WorkerReport
+from shared.schema import FeedState, WorkerReport
 from tests import builders, machines
 from tests.buckets import BUCKET, bucket_server
 from tests.machines import Link, TlsRedis, wait_until
@@ -189,46 +189,88 @@ def test_a_worker_on_another_machine_joins_works_and_survives_a_cut_line(site: S
     assert site.redis.refusals() == []
 
 
-def test_an_empty_redis_that_takes_over_behind_the_same_address_is_gone_on_with(
-    tmp_path: Path,
+def _behind_one_address(folder: Path, running: ExitStack) -> tuple[str, Callable[[], None]]:
+    """As a managed Redis, or one behind a virtual address: what the first one held is gone."""
+    redis_server, port = machines.require("redis-server", "redis-server"), machines.free_port()
+    command = [redis_server, "--port", str(port), "--save", "", "--dir", str(folder)]
+    first = running.enter_context(machines.process(command, folder / "first.log"))
+
+    def fail_over() -> None:
+        first.kill()
+        time.sleep(1.0)
+        running.enter_context(machines.process(command, folder / "second.log"))
+
+    return f"redis://127.0.0.1:{port}/0", fail_over
+
+
+def _with_sentinel(folder: Path, running: ExitStack) -> tuple[str, Callable[[], None]]:
+    """A primary, a replica, and a Sentinel that notices within a second."""
+    redis_server = machines.require("redis-server", "redis-server")
+    primary, replica, sentinel = (machines.free_port() for _ in range(3))
+    common = [redis_server, "--save", "", "--dir", str(folder), "--port"]
+    first = running.enter_context(machines.process([*common, str(primary)], folder / "first.log"))
+    second = [*common, str(replica), "--replicaof", "127.0.0.1", str(primary)]
+    running.enter_context(machines.process(second, folder / "second.log"))
+    (folder / "sentinel.conf").write_text(
+        f"port {sentinel}\nsentinel monitor faces 127.0.0.1 {primary} 1\n"
+        "sentinel down-after-milliseconds faces 1000\nsentinel failover-timeout faces 3000\n"
+    )
+    watching = [redis_server, str(folder / "sentinel.conf"), "--sentinel"]
+    running.enter_context(machines.process(watching, folder / "sentinel.log"))
+    asked = redis.Redis(port=sentinel)
+    running.callback(asked.close)
+
+    def knows_replica() -> bool:
+        with contextlib.suppress(redis.RedisError):
+            rows = asked.sentinel_slaves("faces")
+            return any(row["port"] == replica and row["flags"] == "slave" for row in rows)
+        return False
+
+    wait_until(knows_replica, 20, "the Sentinel knowing the replica")
+    # The first of the two named does not exist: another one is asked.
+    return f"redis+sentinel://127.0.0.1:1,127.0.0.1:{sentinel}/faces/0", first.kill
+
+
+@pytest.mark.parametrize("kind", [_behind_one_address, _with_sentinel])
+def test_live_feeds_go_on_after_redis_failed_over(
+    kind: Callable[[Path, ExitStack], tuple[str, Callable[[], None]]], tmp_path: Path
 ) -> None:
-    """As when a managed Redis fails over, or one behind a virtual address: what it held is gone."""
-    port = machines.free_port()
-    url = f"redis://127.0.0.1:{port}/0"
-    command = [
-        *(machines.require("redis-server", "redis-server"), "--port", str(port)),
-        *("--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)),
-    ]
-    environment = {
-        "REDIS_URL": url,
-        "MOODLINE_DATA_DIR": str(tmp_path / "data"),
-        "MEDIA_URL": str(tmp_path / "media"),
-    }
-    with ExitStack() as running:
+    with ExitStack() as servers, ExitStack() as running:
+        url, fail_over = kind(tmp_path, servers)
+        environment = {
+            "REDIS_URL": url,
+            "MOODLINE_DATA_DIR": str(tmp_path / "data"),
+            "MEDIA_URL": str(tmp_path / "media"),
+        }
         bus = Bus(url)
         running.callback(bus.close)
 
-        def analysed() -> int:
+        def frames() -> int:
             with contextlib.suppress(BusError):
-                return sum(status.analysed for status in bus.statuses(["cam"]).values())
+                status = bus.statuses(["cam"])["cam"]
+                return status.analysed if status.state is FeedState.LIVE else 0
             return 0
 
         for role in ("capture", "worker"):
             running.enter_context(
                 machines.process(machines.part(role), tmp_path / f"{role}.log", environment)
             )
-        with machines.process(command, tmp_path / "first.log") as first:
-            wait_until(lambda: _is_restored(bus), 20, "capture")
-            bus.put_feed(builders.feed("cam", fps=5))
-            wait_until(lambda: analysed() > 5, 30, "live frames")
-            first.kill()
-        time.sleep(2.0)
-        with machines.process(command, tmp_path / "second.log"):
-            # The feed comes back from the data folder of capture, and everything from there.
-            wait_until(lambda: analysed() > 5, 30, "live frames at the second Redis")
-            assert [feed.id for feed in bus.feeds()] == ["cam"]
-            assert bus.workers()
-            running.close()  # while there is somebody to say goodbye to
+        wait_until(lambda: _is_restored(bus), 20, "capture")
+        bus.put_feed(builders.feed("cam", fps=5))
+        wait_until(lambda: frames() > 5, 30, "live frames")
+        fail_over()
+        wait_until(lambda: frames() == 0, 10, "the first Redis missing")
+        seen = 0
+
+        def goes_on() -> bool:
+            nonlocal seen
+            seen = seen or frames()
+            return bool(seen) and frames() > seen + 5
+
+        wait_until(goes_on, 30, "live frames at the second Redis")
+        assert [feed.id for feed in bus.feeds()] == ["cam"]
+        assert bus.workers()
+        running.close()  # while there is somebody to say goodbye to
 
 
 def _is_restored(bus: Bus) -> bool:

@@ -26,8 +26,9 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.worker import DequeueStrategy
 
-from shared.bus import Bus, connect
+from shared.bus import Bus
 from shared.config import Settings
+from shared.connection import connect
 from shared.errors import BusError, InvalidRecord
 from shared.jobs import LIVE_QUEUE, QUEUES, TASKS, VIDEO_QUEUE, Jobs
 from shared.media import Media

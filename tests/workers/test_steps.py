@@ -15,8 +15,9 @@ from rq import Queue, SimpleWorker
 from rq.serializers import JSONSerializer
 
 from shared import video_bus
-from shared.bus import Bus, connect
+from shared.bus import Bus
 from shared.config import PROJECT_DIR, Settings
+from shared.connection import connect
 from shared.jobs import VIDEO_QUEUE, Jobs
 from shared.media import Media
 from shared.video import Video, VideoOptions, VideoStatus, report_path, source_path

@@ -1,0 +1,120 @@
+"""The way to Redis: an address in, a connection pool out that gives up in seconds and never hangs.
+
+Addresses are ``redis://user:password@host:6379/0``, ``rediss://…`` (TLS) and ``unix:///path``. With
+``redis+sentinel://user:password@one:26379,two:26379/service/0`` (or ``rediss+sentinel://``) the
+Sentinels are asked which Redis of that service is the primary, anew at each connection: a failover
+breaks connections, and the next ones lead to the new primary.
+
+The query tells the rest: ``ssl_ca_certs`` (a file with the authority of the servers'
+certificates), ``ssl_certfile`` and ``ssl_keyfile`` (where they want one of their clients), and
+``sentinel_username`` and ``sentinel_password`` (where the Sentinels want them).
+
+What it leaves out: what is said to Redis.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from typing import Any, cast
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.connection import parse_url
+from redis.retry import Retry
+from redis.sentinel import MasterNotFoundError, Sentinel
+
+from shared.errors import BusError, SourceError
+from shared.source import escape_credentials, mask_address
+
+_CONNECT_S = 2.0
+_ANSWER_S = 3.0  # after what the caller waits for on purpose
+_DEAD_PEER_S = 8.0  # a connection whose other end says nothing for so long is given up
+_SENTINELS = re.compile(
+    r"(?P<scheme>rediss?)\+sentinel://(?P<credentials>.*@)?(?P<hosts>[^@/?]+)/(?P<service>[^/?]+)"
+    r"(?P<rest>(/\d+)?(\?.*)?)"
+)
+_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::(\d{1,5}))?")
+
+
+def connect(url: str, *, blocking_s: float = 2.0) -> redis.Redis:
+    """Open a connection pool; nothing is asked before it is used.
+
+    `blocking_s` is the longest that a caller blocks inside Redis on purpose. Raises BusError for an
+    address that is none; the pool itself raises redis-py's errors.
+    """
+    options: dict[str, Any] = {
+        "socket_timeout": blocking_s + _ANSWER_S,
+        "socket_connect_timeout": _CONNECT_S,
+        # A connection that broke is made anew once or twice, for a Redis that was restarted. A
+        # silence is not repeated: what was asked for may have been done, and a verb that waits for
+        # a cut line three times over keeps its caller from noticing.
+        "retry": Retry(
+            ExponentialBackoff(cap=0.2, base=0.02), 2, supported_errors=(redis.ConnectionError,)
+        ),
+    }
+    if not url.startswith("unix://"):
+        options |= {"socket_keepalive": True, "socket_keepalive_options": _dead_peer_options()}
+    try:
+        sentinels = _SENTINELS.fullmatch(url)
+        if sentinels:
+            return _primary(sentinels, options)
+        return redis.Redis.from_url(
+            url if url.startswith("unix://") else escape_credentials(url), **options
+        )
+    except (ValueError, TypeError, SourceError) as error:
+        raise BusError(
+            f"REDIS_URL={mask_address(url)!r} is no Redis address: write redis://host:6379, "
+            "rediss://…, unix:///path or redis+sentinel://host:26379,host:26379/service."
+        ) from error
+
+
+def _primary(address: re.Match[str], options: dict[str, Any]) -> redis.Redis:
+    """A pool whose connections lead to the primary of a service."""
+    hosts = [_HOST.fullmatch(part.strip()) for part in address["hosts"].split(",")]
+    if not all(hosts):
+        raise ValueError("a Sentinel is written host:port")
+    plain = f"{address['scheme']}://{address['credentials'] or ''}sentinel{address['rest']}"
+    told: dict[str, Any] = parse_url(escape_credentials(plain))  # type: ignore[no-untyped-call]
+    del told["host"]
+    tls = told.pop("connection_class", None) is not None
+    # A Sentinel that does not answer is passed over for the next one, so none is waited for long.
+    asking = {
+        **{name: value for name, value in told.items() if name.startswith("ssl_")},
+        **options,
+        "username": told.pop("sentinel_username", None),
+        "password": told.pop("sentinel_password", None),
+        "socket_timeout": 1.0,
+        "ssl": tls,
+    }
+    sentinels = [(host[1].strip("[]"), int(host[2] or 26379)) for host in hosts if host]
+    asked = _Sentinels(sentinels, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
+    service = address["service"]
+    primary = asked.master_for(service, **told, **options, ssl=tls)  # type: ignore[no-untyped-call]
+    return cast("redis.Redis", primary)
+
+
+class _Sentinels(Sentinel):
+    def discover_master(self, service_name: str) -> tuple[str, int]:
+        """As redis-py's, with an error for people."""
+        try:
+            return cast("tuple[str, int]", super().discover_master(service_name))  # type: ignore[no-untyped-call]
+        except MasterNotFoundError as error:
+            raise MasterNotFoundError(
+                f"no Sentinel that answers knows a primary of {service_name!r}"
+            ) from error
+
+
+def _dead_peer_options() -> dict[int, int]:
+    """Let the kernel give up a connection whose other end is silent, also while we only listen.
+
+    Without, RQ's wait for a job would outlast a cut line by seven minutes. What a system does not
+    know is left at its default.
+    """
+    wanted = {
+        "TCP_KEEPIDLE": 3,
+        "TCP_KEEPINTVL": 2,
+        "TCP_KEEPCNT": 3,
+        "TCP_USER_TIMEOUT": int(_DEAD_PEER_S * 1000),
+    }
+    return {getattr(socket, name): value for name, value in wanted.items() if hasattr(socket, name)}
