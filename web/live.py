@@ -13,6 +13,7 @@ reads Redis itself and talks to its own clients.
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -37,6 +38,8 @@ T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 MAX_CLIENTS = 128  # each holds one of the server's threads
 _TICK_S = 1.0
+_HUNG_S = 1.5  # Redis's own time-out is longer than somebody should look at an old picture
+_HUNG = "Redis takes connections and does not answer: see what it is busy with, or start it again."
 _MAX_TEXT_BYTES = 16 * 1024  # of one event; only a camera's picture, which is no text, is larger
 
 
@@ -127,7 +130,8 @@ class Live:
         self._viewers: dict[str, dict[str, _Viewer]] = {}  # feed -> client -> viewer
         self._lists: dict[str, Slot[list[dict[str, Any]]]] = {}  # who wants the list of feeds
         self._problems: list[dict[str, str]] = []
-        self._ticking: threading.Thread | None = None
+        self._ticking: list[threading.Thread] = []
+        self._tick_began = math.inf
         self._closed = threading.Event()
         self.frames_sent = 0
         self._skipped_before = 0
@@ -161,8 +165,8 @@ class Live:
         for client in list(self._socketio.server.eio.sockets.values()):
             with contextlib.suppress(EngineIOError):
                 client.close(wait=False)
-        if self._ticking is not None:
-            self._ticking.join(2.0)
+        for thread in self._ticking:
+            thread.join(2.0)
 
     # What clients say
 
@@ -174,9 +178,10 @@ class Live:
             self._clients[sid] = Pace(
                 lambda shot, jpeg, acknowledged: self._send_frame(sid, shot, jpeg, acknowledged)
             )
-            if self._ticking is None:
-                self._ticking = threading.Thread(target=self._run, name="live", daemon=True)
-                self._ticking.start()
+            if not self._ticking:
+                for name, work in (("live", self._run), ("live-watch", self._watch_ticks)):
+                    self._ticking.append(threading.Thread(target=work, name=name, daemon=True))
+                    self._ticking[-1].start()
         return True
 
     def _disconnect(self, _reason: object = None) -> None:
@@ -285,11 +290,19 @@ class Live:
 
     def _run(self) -> None:
         while not self._closed.wait(_TICK_S):
+            self._tick_began = time.monotonic()
             try:
                 self.tick()
                 self._cameras.tick()
             except Exception:  # noqa: BLE001 - the thread serves every client, so it outlives a defect
                 _log.exception("telling clients failed")
+            self._tick_began = math.inf
+
+    def _watch_ticks(self) -> None:
+        """Say that Redis hangs, in the place of the thread that hangs with it."""
+        while not self._closed.wait(_TICK_S / 4):
+            if time.monotonic() - self._tick_began > _HUNG_S:
+                self._tell([{"part": "redis", "detail": _HUNG}])
 
     def tick(self) -> None:
         """Tell clients what changed: problems, removed feeds, and how each feed is doing."""
@@ -316,7 +329,9 @@ class Live:
             slot.offer(rows)
 
     def _tell_problems(self) -> None:
-        problems = [{"part": m.part, "detail": m.detail} for m in readiness.missing(self._bus)]
+        self._tell([{"part": m.part, "detail": m.detail} for m in readiness.missing(self._bus)])
+
+    def _tell(self, problems: list[dict[str, str]]) -> None:
         with self._lock:
             if problems == self._problems:
                 return

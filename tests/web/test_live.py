@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import signal
 import subprocess
 import threading
 import time
@@ -284,6 +285,31 @@ def test_a_redis_that_dies_is_told_and_followed_again_when_it_is_back(tmp_path: 
     bus.close()
     redis.terminate()
     redis.wait()
+
+
+def test_a_redis_that_hangs_is_told_before_its_time_out(tmp_path: Path) -> None:
+    data_dir = tmp_path / "redis"
+    data_dir.mkdir()
+    url = redis_server.url(data_dir)
+    with subprocess.Popen(redis_server.command(data_dir)) as redis:
+        redis_server.wait_until_up(url)
+        bus = Bus(url)
+        server = start(url, tmp_path / "data")
+        studio = Studio(bus, [builders.feed()])
+        studio.turn()
+        viewer = Viewer(server.url)
+        viewer.socket.call("watch_feeds")
+        wait_until(lambda: viewer.events["status"])
+        redis.send_signal(signal.SIGSTOP)
+        wait_until(lambda: not viewer.events["status"][-1]["ok"], 4.0)  # its own time-out: 5 s
+        assert viewer.events["status"][-1]["problems"][0]["part"] == "redis"
+        redis.send_signal(signal.SIGCONT)
+        studio.report()
+        wait_until(lambda: viewer.events["status"][-1]["ok"], 8.0)
+        viewer.close()
+        stop(server.process)
+        bus.close()
+        redis.terminate()
 
 
 def test_the_servers_clock_can_be_asked(view: Callable[..., Viewer]) -> None:
