@@ -23,7 +23,7 @@ from shared.errors import BusError, Conflict, LeaseLost, NotFound
 from shared.recordings import Ending, Recording, RecordingState, Saved
 from shared.source import mask_address
 
-LEASE_S = 2.5  # after a recorder was killed, one on another machine takes over after so long
+LEASE_S = 5.0  # after a recorder was killed, one on another machine takes over after so long
 GIVEN_UP_S = 60.0
 _SAVING_S = 3600.0  # a long recording takes its time on its way into a far storage
 _SAVED_S = 600.0  # so long a page can lead to the last recording's report

@@ -209,7 +209,7 @@ class Recorders:
         self._command = command
         self._environment = environment
         self._children: dict[str, _Child] = {}
-        self._look_at = 0.0
+        self._look_at = self._kill_at = 0.0
         self._in_trouble = ""
 
     def turn(self) -> None:
@@ -235,14 +235,15 @@ class Recorders:
 
     def begin_to_stop(self) -> None:
         """Tell all children to end their recordings and save them, and do not wait."""
+        self._kill_at = time.monotonic() + _STOP_GRACE_S
         for child in self._children.values():
             child.stop()
 
     def stop(self) -> None:
-        """End all children, within two seconds: what they have not saved, the next start saves."""
-        self.begin_to_stop()
-        until = time.monotonic() + _STOP_GRACE_S
-        while time.monotonic() < until and any(child.runs for child in self._children.values()):
+        """End all children, two seconds after they were told to: the next start saves the rest."""
+        while time.monotonic() < self._kill_at and any(
+            child.runs for child in self._children.values()
+        ):
             for child in self._children.values():
                 child.reap()
             time.sleep(0.02)

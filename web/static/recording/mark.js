@@ -37,7 +37,7 @@ export class RecordingMark {
     const words = text.recording;
     const begun = since ? words.since(timeOfDay.format(since * 1000)) : words.states[state];
     setText(this.#spoken, state === "recording" ? begun : words.states[state]);
-    this.#mark.title = [begun, missed ? words.missed(missed) : ""].filter(Boolean).join(" ");
+    this.#mark.title = [begun, missed ? words.missed(missed) : ""].filter(Boolean).join(". ");
     this.tick(now);
   }
 

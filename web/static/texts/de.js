@@ -171,7 +171,7 @@ export default {
     record: (name) => `${name} aufnehmen …`,
     stop: (name) => `Aufnahme von ${name} beenden`,
     on: (time) => `Aufnahme seit ${time}`,
-    since: (time) => `Aufnahme läuft seit ${time} Uhr.`,
+    since: (time) => `Aufnahme seit ${time} Uhr`,
     missed: (count) => (count === 1 ? "1 Bild fehlt." : `${count} Bilder fehlen.`),
     states: {
       starting: "Aufnahme beginnt …",

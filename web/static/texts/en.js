@@ -170,7 +170,7 @@ export default {
     record: (name) => `Record ${name} …`,
     stop: (name) => `Stop recording ${name}`,
     on: (time) => `Recording for ${time}`,
-    since: (time) => `Recording since ${time}.`,
+    since: (time) => `Recording since ${time}`,
     missed: (count) => (count === 1 ? "1 picture was missed." : `${count} pictures were missed.`),
     states: {
       starting: "Recording starts …",
