@@ -5,7 +5,7 @@ const NARROW_PX = 760;
 const SHORT_PX = 520;
 const BEST_ASPECT = 1.55; // width to height of a tile with its picture and its faces
 const SCROLLING_COSTS = 0.1; // of a tile's size, for each pixel that does not fit
-const LOWEST_TILE_PX = 190;
+const LOWEST_TILE_PX = 165; // sixteen fit on a laptop
 
 export class Board {
   #element;
