@@ -19,7 +19,11 @@ import pytest
 import requests
 
 from bench.live import ordered_client
+from moodline import _unregister
+from shared.bus import Bus
 from shared.config import PROJECT_DIR
+from shared.schema import Feed
+from shared.source import Source
 
 
 def moodline(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -209,6 +213,17 @@ def test_a_viewer_gets_frames_with_faces(running: Running) -> None:
     assert len(faces) > len(seen) / 2
     assert all(abs(sum(face["scores"].values()) - 1) < 1e-3 for face in faces)
     assert len({face["track"] for face in faces}) == 1
+
+
+def test_a_feed_of_a_command_line_goes_with_it_unless_somebody_has_changed_it(bus: Bus) -> None:
+    plain, changed, removed = (
+        Feed.new(Source.parse("demo"), fps=15, width=640, transient=True) for _ in range(3)
+    )
+    for feed in (plain, changed):
+        bus.put_feed(feed)
+    kept = bus.change_feed(changed.id, lambda feed: feed.changed(name="Hall"))
+    _unregister(bus.url, [plain.id, changed.id, removed.id])
+    assert bus.feeds() == [kept]
 
 
 def test_feeds_are_listed_added_and_removed_from_the_command_line(running: Running) -> None:

@@ -153,6 +153,10 @@ def test_cameras_are_ordered_by_keys_and_buttons_and_that_is_said(
     handle.press("ArrowDown")
     handle.press("ArrowDown")  # the end
     expect(said).to_have_text("Hall is now 3 of 3")
+    handle.press("ArrowUp")
+    expect(said).to_have_text("Hall is now 2 of 3")
+    expect(handle).to_be_focused()
+    handle.press("ArrowDown")
     assert names(page) == ["Yard", "Door", "Hall"]
     wait_until(lambda: order(bus) == ["b", "c", "a"])
     down = row(page, "Hall").get_by_role("button", name="Move Hall down")
