@@ -69,6 +69,22 @@ async (minutes) => {
 }
 """
 
+# The mean of two painted pictures with known times, the second of which a clock that is wrong put
+# before its own capture.
+_MEANS = """
+async () => {
+  const { Delay } = await import("/assets/x/truth/delay.js");
+  const delay = new Delay();
+  const stages_ms = { queue: 30.4, decode: 2.3, detect: 10.3, classify: 5.2 };
+  const meta = { captured_at: 100, stored_at: 100.0063, analysed_at: 100.0602, sent_at: 100.0709,
+                 stages_ms };
+  delay.add(meta, 100.0805, 100.0907);
+  const first = delay.mean(100.1);
+  delay.add({ ...meta, stored_at: 99.5 }, 100.0805, 100.0907);
+  return [first, delay.mean(100.1), delay.mean(104)];
+}
+"""
+
 
 def faces_of(count: int) -> studio.Scene:
     """Pictures with so many faces, each in its place, with moods of its own."""
@@ -137,7 +153,7 @@ def test_values_are_read_by_keyboard_and_enter_looks_back(
         page = open_page(server.url)
         expect(page.locator(".tile.has-picture")).to_have_count(1)
         panel = enlarge(page)
-        page.wait_for_timeout(4000)
+        page.wait_for_timeout(2500)
         slider = panel.get_by_role("slider")
         slider.focus()
         page.keyboard.press("ArrowLeft")
@@ -204,26 +220,25 @@ def test_an_hour_is_had_from_the_server_with_gaps_doubt_and_events(
         assert len(gap) >= 10
         assert {cell for row in gap for cell in row[1:doubt]} == {"\N{EN DASH}"}
         expect(panel.locator(".timeline-tables table").last).to_contain_text("Smiles")
-        # What lay in between was painted as it was: something, nothing, something hatched.
-        colours = lane.locator("canvas").evaluate(
+        # Painted as it was: shares, nothing, shares under lines that reach above them.
+        painted = lane.locator("canvas").evaluate(
             """canvas => {
               const { width, height } = canvas;
               const context = canvas.getContext("2d");
-              const at = (ago) => {
+              const share = (ago, top) => {
                 const x = Math.round((1 - ago / 3600) * width);
-                const { data } = context.getImageData(x - 6, height / 2 - 12, 12, 24);
-                const found = new Set();
-                for (let i = 0; i < data.length; i += 4) {
-                  if (data[i + 3] > 200) found.add(data.slice(i, i + 3).join());
-                }
-                return found.size;
+                const { data } = context.getImageData(x - 8, top, 16, 3);
+                return data.filter((value, i) => i % 4 === 3 && value > 200).length / 48;
               };
-              return [at(2850), at(2000), at(1050)];
+              const above = (ago) => share(ago, 0), within = (ago) => share(ago, height * 0.3);
+              return { sure: [within(2850), above(2850)], away: [within(2000), above(2000)],
+                       unsure: [within(1050), above(1050)] };
             }"""
         )
-        assert colours[0] >= 1
-        assert colours[1] <= 2  # a line of the grid at most
-        assert colours[2] > colours[0]
+        assert painted["sure"] == [1, 0]
+        assert painted["away"] == [0, 0]
+        assert painted["unsure"][0] == 1
+        assert 0 < painted["unsure"][1] < 0.6
     assert complaints == []
 
 
@@ -258,6 +273,22 @@ def test_the_parts_of_the_delay_add_up_and_are_had_by_keyboard(
         expect(dialog).to_be_hidden()
         expect(button).to_be_focused()
     assert complaints == []
+
+
+def test_parts_are_rounded_so_that_their_sum_is_the_delay(
+    server: Server, open_page: Callable[..., Page]
+) -> None:
+    page = open_page(f"{server.url}/login")
+    first, second, later = page.evaluate(_MEANS)
+    # 6.3, 24.1, 2.3, 10.3, 12.0, 5.2, 10.7, 9.6 and 10.2 ms: each rounded for itself they lack one.
+    assert first["ms"] == first["worstMs"] == 91
+    assert sum(ms for _, ms in first["parts"]) == 91
+    assert dict(first["parts"])["queue"] == 24
+    assert dict(first["parts"])["publish"] == 11
+    # What was said to be stored before it was captured took no time, and the waiting all of it.
+    assert sum(ms for _, ms in second["parts"]) == second["ms"] == 91
+    assert (dict(second["parts"])["capture"], dict(second["parts"])["queue"]) == (3, 27)
+    assert later is None
 
 
 def test_a_browser_that_cannot_keep_up_is_told_so(
