@@ -11,7 +11,17 @@ from shared.config import PROJECT_DIR
 from tests import builders
 from tests.web.studio import Studio
 
-_PAGES = ("/", "/cameras", "/events", "/videos", "/videos/<video_id>", "/login", "/logout", "/language", "/assets/")
+_PAGES = (
+    "/",
+    "/cameras",
+    "/events",
+    "/videos",
+    "/videos/<video_id>",
+    "/login",
+    "/logout",
+    "/language",
+    "/assets/",
+)
 
 
 def test_every_route_is_described_and_every_description_has_a_route(client: FlaskClient) -> None:
