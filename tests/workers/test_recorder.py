@@ -41,7 +41,7 @@ from workers.reel import Reel, fitted
 TICK_S = 1 / 90_000
 
 
-def until(condition: Callable[[], bool], what: str, *, within_s: float = 20.0) -> None:
+def until(condition: Callable[[], bool], what: str, *, within_s: float = 60.0) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, f"not within {within_s:g} s: {what}"
@@ -90,6 +90,8 @@ class Site:
     def __init__(self, plant: Plant, data_dir: Path) -> None:
         self.plant = plant
         self.data_dir = data_dir
+        self.temporary = data_dir.with_name("temporary")
+        self.temporary.mkdir()
         self.bus = Bus(plant.redis_url)
         self.recordings = RecordingBus(plant.redis_url)
         self.capture: subprocess.Popen[bytes] | None = None
@@ -103,6 +105,7 @@ class Site:
                 "REDIS_URL": self.plant.redis_url,
                 "MEDIA_URL": self.plant.media.url,
                 "MOODLINE_DATA_DIR": str(self.data_dir),
+                "TMPDIR": str(self.temporary),
                 **environment,
             },
             stdin=subprocess.DEVNULL,
@@ -208,10 +211,12 @@ def test_what_was_captured_while_recording_is_in_the_report(site: Site, plant: P
     site.start()
     site.until_live(feed)
     time.sleep(1)
-    assert on_disk(site.data_dir) == {"feeds.json"}  # captured, analysed, and nothing kept
+    # Captured and analysed, and nothing kept.
+    assert on_disk(site.data_dir) == {"feeds.json"}
+    assert on_disk(site.temporary) == set()
     witness = Witness(plant.redis_url, feed.id)
     site.record(feed)
-    time.sleep(3)
+    site.until_recorded(feed, 40)
     assert {name.split("/")[0] for name in on_disk(site.data_dir)} == {"feeds.json", "recordings"}
     site.recordings.stop(feed.id)
     recording, _ = site.seen(feed)
@@ -221,7 +226,7 @@ def test_what_was_captured_while_recording_is_in_the_report(site: Site, plant: P
     video = plant.wait_until_done(plant.videos.one(saved.video))
 
     captured = witness.between(recording, recording.ended_at)
-    assert 10 <= len(captured) <= 50
+    assert len(captured) >= 40
     assert saved == Saved(video.id, video.name, Ending.STOPPED, len(captured), 0)
     assert video.status is VideoStatus.DONE
     assert video.name.startswith("Hall, 20")
@@ -240,8 +245,9 @@ def test_what_was_captured_while_recording_is_in_the_report(site: Site, plant: P
     with plant.media.local(source_path(video.id)) as path, av.open(str(path)) as container:
         for frame, original in zip(container.decode(video=0), captured, strict=True):
             difference = frame.to_ndarray(format="bgr24") - decoded(original.jpeg).astype(float)
-            assert np.abs(difference).mean() < 3
+            assert np.abs(difference).mean() < 5
     until(lambda: on_disk(site.data_dir) == {"feeds.json"}, "the draft is gone")
+    assert on_disk(site.temporary) == set()
 
 
 @pytest.mark.parametrize("killed", ["recorder", "capture"])
