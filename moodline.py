@@ -821,6 +821,18 @@ def bench_pipeline(
     _print_rows(rows, as_json=as_json)
 
 
+@bench.command("detection")
+@click.argument("clips", type=_CLIP, nargs=-1)
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Take no more of each.")
+@_as_json
+def bench_detection(clips: Sequence[Path], seconds: float | None, as_json: bool) -> None:
+    """Compare adaptive detection with searching every picture."""
+    from bench import DEMO_CLIP, detection
+
+    paths = [clip.resolve() for clip in clips or (DEMO_CLIP,)]
+    _print_figures(detection.measure(paths, config.load(), seconds=seconds), as_json=as_json)
+
+
 @bench.command("video")
 @click.argument("video", type=_CLIP, required=False)
 @click.option("--workers", type=_Counts(1, 256), default="1", help="Processes to try, one by one.")

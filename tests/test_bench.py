@@ -107,6 +107,18 @@ def test_video_says_what_is_wrong_with_a_file_that_is_none(tmp_path: Path) -> No
     assert "Traceback" not in done.stderr
 
 
+def test_detection_says_how_alike_both_ways_are_and_what_is_saved() -> None:
+    figures = bench("detection", "--seconds", "2")
+
+    (row,) = figures["rows"]
+    assert row["frames"] == 30
+    assert figures["same"] == row["same"] >= 0.95
+    assert row["people"] == "1, 1"
+    assert 0 < row["searches"] < 0.7
+    assert row["adaptive_ms"] > 0
+    assert row["every_frame_ms"] > 0
+
+
 @pytest.mark.parametrize("limit", [0, 1, 11, 16, 500])
 def test_the_limit_is_found_from_any_start(limit: int) -> None:
     tried: list[int] = []
