@@ -237,9 +237,11 @@ export class Room {
   #place() {
     if (!this.panel.matches(":popover-open")) return;
     this.#tabulate();
-    const { bottom } = this.element.getBoundingClientRect();
-    this.panel.style.top = `${bottom + 6}px`;
-    this.panel.style.left = `${innerWidth - this.panel.offsetWidth - MARGIN_PX}px`;
+    const { bottom } = this.more.getBoundingClientRect();
+    const { offsetWidth: width, offsetHeight: height } = this.panel;
+    const top = Math.min(bottom + MARGIN_PX, innerHeight - height - MARGIN_PX);
+    this.panel.style.top = `${Math.max(MARGIN_PX, top)}px`;
+    this.panel.style.left = `${innerWidth - width - MARGIN_PX}px`;
   }
 }
 
