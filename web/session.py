@@ -81,9 +81,7 @@ class Sessions:
         if settings.password is not None:
             password = settings.password.get_secret_value()
             self._digest = _digest(password)
-            self._signer = TimestampSigner(
-                _key(settings) + self._digest, salt="moodline-session"
-            )
+            self._signer = TimestampSigner(_key(settings) + self._digest, salt="moodline-session")
 
     def is_password(self, text: str) -> bool:
         """Whether this is the password, in a time that tells nothing of it."""
@@ -117,9 +115,7 @@ def blueprint(sessions: Sessions) -> Blueprint:
         address = request.remote_addr or ""
         wait_s = sessions.guesses.wait_s(address)
         if wait_s > 0:
-            answer = _refused(
-                words()["wait"].format(f"{wait_s:.0f}"), HTTPStatus.TOO_MANY_REQUESTS
-            )
+            answer = _refused(words()["wait"].format(f"{wait_s:.0f}"), HTTPStatus.TOO_MANY_REQUESTS)
             answer.headers["Retry-After"] = f"{wait_s:.0f}"
             return answer
         if not sessions.is_password(request.form.get("password", "")):
