@@ -1,7 +1,7 @@
 """When to search a whole picture for faces, and when to look only where faces are known to be.
 
 Searching everywhere takes most of the time that a frame takes, and between two frames little
-happens. So a `Lookout` tells for each frame what is due. All of the picture is searched
+happens. So a `Lookout` tells for each frame what is due. All faces are searched for afresh
 
 - where nothing was searched before, or the clock fell back;
 - a third of `every_s` after the last search while something is unsettled (`restless`: a face that
@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -32,7 +33,18 @@ from workers.vision.detector import BoxXYWH, ImageBGR
 Glimpse = NDArray[np.uint8]
 """(24, 32): the picture in grey, very small, whatever its shape."""
 
-WHOLE: BoxXYWH = (0.0, 0.0, 1.0, 1.0)
+
+class Due(NamedTuple):
+    """A search that is due: for all faces `afresh`, or in an area for those beside the known ones.
+
+    The area is in shares of the picture's sides.
+    """
+
+    afresh: bool
+    area_xywh: BoxXYWH
+
+
+AFRESH = Due(True, (0.0, 0.0, 1.0, 1.0))
 
 _GLIMPSE_WH = (32, 24)
 _LONGEST_S = 1.0
@@ -48,40 +60,40 @@ class Lookout:
 
     def __init__(self, every_s: float) -> None:
         self.every_s = every_s
-        self._whole_at: float | None = None
+        self._afresh_at: float | None = None
         self._searched_at = 0.0
         self._searched = np.zeros(_GLIMPSE_WH[::-1], np.uint8)
 
     def state(self) -> list[float | str] | None:
         """Return all that the next frame needs, for JSON; None before the first search."""
-        if self._whole_at is None:
+        if self._afresh_at is None:
             return None
         pixels = base64.b64encode(self._searched.tobytes()).decode()
-        return [self._whole_at, self._searched_at, pixels]
+        return [self._afresh_at, self._searched_at, pixels]
 
     def restore(self, state: Sequence[float | str] | None) -> None:
         """Go on from `state()`."""
         if state is not None:
-            whole_at, searched_at, pixels = state
-            self._whole_at, self._searched_at = float(whole_at), float(searched_at)
+            afresh_at, searched_at, pixels = state
+            self._afresh_at, self._searched_at = float(afresh_at), float(searched_at)
             flat = np.frombuffer(base64.b64decode(str(pixels)), np.uint8)
             self._searched = flat.reshape(_GLIMPSE_WH[::-1])
 
     def due(
         self, glimpse: Glimpse, t: float, known: Sequence[BoxXYWH], *, restless: bool
-    ) -> BoxXYWH | None:
-        """Return what to search in the picture taken at `t`: `WHOLE`, a part of it, or nothing.
+    ) -> Due | None:
+        """Return the search that is due in the picture taken at `t`, if one is.
 
-        Parts, and `known`, the faces that are looked at anyway, are shares of the picture's sides.
+        `known` are the faces that are looked at anyway, in shares of the picture's sides.
         """
-        if self._whole_at is None or not 0 <= t - self._whole_at < _LONGEST_S:
-            return WHOLE
+        if self._afresh_at is None or not 0 <= t - self._afresh_at < _LONGEST_S:
+            return AFRESH
         changed = cv2.absdiff(glimpse, self._searched) > _CHANGED
         if np.count_nonzero(changed) >= _CUT_SHARE * changed.size:
-            return WHOLE
+            return AFRESH
         since_s = t - self._searched_at + _TOLERANCE_S
         if restless and since_s >= self.every_s * _RESTLESS_SHARE:
-            return WHOLE
+            return AFRESH
         if since_s < self.every_s:
             return None
         columns, rows = _GLIMPSE_WH
@@ -89,13 +101,14 @@ class Lookout:
             left, top = max(round(x * columns), 0), max(round(y * rows), 0)
             right, bottom = round((x + width) * columns), round((y + height) * rows)
             changed[top : max(bottom, 0), left : max(right, 0)] = False
-        return _area_of(changed)
+        area_xywh = _area_of(changed)
+        return None if area_xywh is None else Due(False, area_xywh)
 
-    def searched(self, area: BoxXYWH, glimpse: Glimpse, t: float) -> None:
-        """Take note that this was searched."""
+    def searched(self, due: Due, glimpse: Glimpse, t: float) -> None:
+        """Take note that this search was done."""
         self._searched_at, self._searched = round(t, 3), glimpse
-        if area == WHOLE:
-            self._whole_at = self._searched_at
+        if due.afresh:
+            self._afresh_at = self._searched_at
 
 
 def _area_of(changed: NDArray[np.bool_]) -> BoxXYWH | None:

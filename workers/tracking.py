@@ -31,7 +31,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.lookout import WHOLE, Lookout, glimpse_of
+from workers.lookout import AFRESH, Lookout, glimpse_of
 from workers.vision.detector import BoxXYWH, Detection, FaceDetector, ImageBGR
 
 FORGET_S = 2.5
@@ -325,15 +325,16 @@ class Tracker:
         places = [track.predicted(t) for track in self._tracks if track.seen_at == self._t]
         known = [(x / width, y / height, w / width, h / height) for x, y, w, h in places]
         restless = any(track.is_restless(t, self._t) for track in self._tracks)
-        area = self._lookout.due(glimpse, t, known, restless=restless) if t >= self._t else WHOLE
-        if area != WHOLE:
+        due = self._lookout.due(glimpse, t, known, restless=restless) if t >= self._t else AFRESH
+        if due is None or not due.afresh:
             faces = _apart_from([], detector.follow(image_bgr, places))
             if len(faces) == len(places):
-                if area is not None:
-                    faces += _apart_from(faces, detector.search_beside(image_bgr, faces, area))
-                    self._lookout.searched(area, glimpse, t)
+                if due is not None:
+                    new = detector.search_beside(image_bgr, faces, due.area_xywh)
+                    faces += _apart_from(faces, new)
+                    self._lookout.searched(due, glimpse, t)
                 return sorted(faces, key=lambda face: -face.score)
-        self._lookout.searched(WHOLE, glimpse, t)
+        self._lookout.searched(AFRESH, glimpse, t)
         return None
 
     def _look_again(

@@ -12,7 +12,7 @@ from shared.config import PROJECT_DIR
 from shared.video import VideoOptions
 from tests.workers.conftest import FramesOf
 from workers import footage
-from workers.lookout import WHOLE, Lookout, glimpse_of
+from workers.lookout import AFRESH, Lookout, glimpse_of
 from workers.tracking import Tracker
 from workers.vision.detector import BoxXYWH, Detection, ImageBGR, MtcnnDetector
 
@@ -154,7 +154,7 @@ def test_a_face_is_looked_for_where_it_should_be_by_now() -> None:
 
 def test_the_state_goes_through_json() -> None:
     lookout, copy = Lookout(EVERY_S), Lookout(EVERY_S)
-    lookout.searched(WHOLE, glimpse_of(with_corner(200)), START)
+    lookout.searched(AFRESH, glimpse_of(with_corner(200)), START)
     copy.restore(json.loads(json.dumps(lookout.state())))
     for picture, t in ((with_corner(200), 0.3), (STILL, 0.3), (STILL, 0.1), (STILL + 90, 0.1)):
         glimpse = glimpse_of(picture)
@@ -168,8 +168,8 @@ def test_searching_a_part_finds_there_what_searching_everything_finds(
     left, right = sorted(mtcnn.detect(two_faces), key=lambda face: face.box_xywh[0])
     (found,) = mtcnn.search_beside(two_faces, [right], (0, 0, 0.5, 1))
     assert overlap(found.box_xywh, left.box_xywh) > 0.9
-    assert mtcnn.search_beside(two_faces, [left, right], WHOLE) == []
-    assert mtcnn.search_beside(two_faces, [], WHOLE) == mtcnn.detect(two_faces)
+    assert mtcnn.search_beside(two_faces, [left, right], AFRESH.area_xywh) == []
+    assert mtcnn.search_beside(two_faces, [], AFRESH.area_xywh) == mtcnn.detect(two_faces)
 
 
 def test_following_finds_the_face_that_is_there_and_no_other(
