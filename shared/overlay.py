@@ -21,14 +21,14 @@ from shared.schema import Face
 # Bright enough on any picture, and chosen by search so that every two differ in hue or lightness
 # under each kind of colour blindness. Labels of other data sets map to these words.
 COLOURS = {
-    "neutral": "#9298a4",
-    "happy": "#f3d35c",
-    "surprise": "#74e6ec",
-    "sad": "#8db2f8",
-    "anger": "#f0612b",
-    "disgust": "#c4e8a4",
-    "fear": "#b848e8",
-    "contempt": "#b9755a",
+    "neutral": "#9799a7",
+    "happy": "#f2df38",
+    "surprise": "#78fdf1",
+    "sad": "#a8bbff",
+    "anger": "#ff5514",
+    "disgust": "#d7e5b2",
+    "fear": "#ac65fd",
+    "contempt": "#b08470",
 }
 _SAME = {
     "happiness": "happy",

@@ -188,7 +188,7 @@ def test_an_analysis_is_cancelled_and_tried_again(
     video.get_by_role("button", name="Cancel the analysis of demo.mp4").click()
     expect(video).to_contain_text("Cancelled")
     expect(page.locator("#notice")).to_be_hidden()  # nobody waits for a worker any more
-    again = video.get_by_role("button", name="Try demo.mp4 again")
+    again = video.get_by_role("button", name="Try again with demo.mp4")
     expect(again).to_be_focused()
     again.press("Enter")
     is_taken(video)
@@ -368,7 +368,7 @@ def test_what_is_lost_and_found_again_is_said(
     page = open_page(f"{server.url}/videos")
     failed = row(page, "cut off.mp4")
     expect(failed).to_contain_text("Segment 3 failed: see the log.")
-    expect(failed.get_by_role("button", name="Try cut off.mp4 again")).to_be_visible()
+    expect(failed.get_by_role("button", name="Try again with cut off.mp4")).to_be_visible()
     stop(server.process)
     page.evaluate("dispatchEvent(new Event('online'))")  # it would ask ten seconds later
     expect(page.locator("#notice")).to_contain_text("lost")

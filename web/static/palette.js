@@ -1,20 +1,21 @@
 // One colour and one word for each emotion, whatever the model calls it.
 //
-// `bright` fills (the same as the server draws into pictures); `deep` outlines it on light grounds,
-// where some of it would be hard to see. Chosen so that every two differ in hue or lightness under each kind of colour blindness;
-// no view relies on colour alone.
+// `bright` fills (the same as the server draws into pictures), and dark words can be read on it;
+// `deep` outlines it on light grounds, where some of it would be hard to see. Found by search: any
+// two differ by 16 or more (CIEDE2000) for everybody and under each kind of colour blindness, which
+// a test holds. No view relies on colour alone.
 
 import { text } from "./texts.js";
 
 const COLOURS = {
-  neutral: { bright: "#9298a4", deep: "#8a909d" },
-  happy: { bright: "#f3d35c", deep: "#b8830b" },
-  surprise: { bright: "#74e6ec", deep: "#0f7479" },
-  sad: { bright: "#8db2f8", deep: "#24419c" },
-  anger: { bright: "#f0612b", deep: "#bb3b10" },
-  disgust: { bright: "#c4e8a4", deep: "#2c9f5f" },
-  fear: { bright: "#b848e8", deep: "#9c35c9" },
-  contempt: { bright: "#b9755a", deep: "#5d3a2b" },
+  neutral: { bright: "#9799a7", deep: "#8b8eaa" },
+  happy: { bright: "#f2df38", deep: "#c87c0b" },
+  surprise: { bright: "#78fdf1", deep: "#1d6d6e" },
+  sad: { bright: "#a8bbff", deep: "#0d278a" },
+  anger: { bright: "#ff5514", deep: "#a7390d" },
+  disgust: { bright: "#d7e5b2", deep: "#27a27e" },
+  fear: { bright: "#ac65fd", deep: "#aa2de9" },
+  contempt: { bright: "#b08470", deep: "#4e3832" },
 };
 const SAME = {
   happiness: "happy",

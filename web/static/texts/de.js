@@ -675,7 +675,7 @@ export default {
     editLabel: (name) => `${name} ändern`,
     test: "Testen",
     testing: "Test läuft …",
-    testLabel: (name) => `Ein Testereignis von ${name} senden`,
+    testLabel: (name) => `${name} testen: ein Ereignis senden`,
     tested: (name) => `Ein Testereignis von ${name} ist unterwegs.`,
     remove: "Löschen",
     removeLabel: (name) => `Die Regel ${name} löschen`,

@@ -473,7 +473,7 @@ export default {
     report: "Report",
     labels: {
       cancel: (name) => `Cancel the analysis of ${name}`,
-      retry: (name) => `Try ${name} again`,
+      retry: (name) => `Try again with ${name}`,
       report: (name) => `Report of ${name}`,
       remove: (name) => `Delete ${name}`,
     },
