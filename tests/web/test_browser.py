@@ -219,9 +219,10 @@ def test_a_hidden_page_lets_pictures_pass_and_goes_on_when_seen(
         page.evaluate(hide % "true")
         wait_until(lambda: bus.statuses(["cam"])["cam"].viewers == 1)
         page.wait_for_timeout(1500)
-        before = page.evaluate("document.querySelector('.tile-picture canvas').toDataURL().length")
+        picture = "document.querySelector('.tile-picture canvas').toDataURL().length"
+        before = page.evaluate(picture)
         page.wait_for_timeout(400)
-        assert page.evaluate("document.querySelector('.tile-picture canvas').toDataURL().length") == before
+        assert page.evaluate(picture) == before
         page.evaluate(hide % "false")
         expect(page.locator(".shown dd")).not_to_have_text("0/s")
 
