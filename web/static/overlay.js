@@ -19,8 +19,7 @@ export function drawFaces(context, faces, scale, unit, layers = ALL_LAYERS) {
   const { width, height } = context.canvas;
   const size = Math.max(12, Math.min(28, (height / unit) * 0.036)) * unit;
   const stroke = Math.max(2, size * 0.16);
-  context.font = FONT.replace("{}", size.toFixed(1));
-  context.textBaseline = "middle";
+  setFont(context, size);
   const boxes = faces.map((face) => face.box.map((value) => value * scale));
   if (layers.boxes) {
     boxes.forEach((box, i) => {
@@ -42,6 +41,19 @@ export function drawFaces(context, faces, scale, unit, layers = ALL_LAYERS) {
     taken.push(place);
     drawLabel(context, label, place, size, colourOfFace(faces[i]));
   }
+}
+
+// Setting a font makes the browser work out the page's styles at once, so only another one is set. A
+// canvas that was given a size has forgotten its own.
+const fonts = new WeakMap(); // context -> its font and size
+function setFont(context, size) {
+  const { width, height } = context.canvas;
+  const font = FONT.replace("{}", size.toFixed(1));
+  const key = `${font} ${width} ${height}`;
+  if (fonts.get(context) === key && context.textBaseline === "middle") return;
+  fonts.set(context, key);
+  context.font = font;
+  context.textBaseline = "middle";
 }
 
 function labelOf(face, layers) {
@@ -73,8 +85,7 @@ function drawBars(context, scores, [x, y, faceWidth, faceHeight], size, stroke, 
   const right = x + faceWidth + stroke * 2;
   const left = right + w <= width ? right : Math.max(0, x - w - stroke * 2);
   const from = Math.max(0, y + (faceHeight - h) / 2);
-  const font = context.font;
-  context.font = FONT.replace("{}", small.toFixed(1));
+  setFont(context, small);
   context.beginPath();
   context.roundRect(left, from, w, h, small * 0.4);
   context.fillStyle = "rgb(20 22 27 / 72%)";
@@ -88,7 +99,7 @@ function drawBars(context, scores, [x, y, faceWidth, faceHeight], size, stroke, 
     context.roundRect(left + small * 5.3, middle - small * 0.35, small * 3.3 * share + 1, small * 0.7, small * 0.15);
     context.fill();
   });
-  context.font = font;
+  setFont(context, size);
 }
 
 function labelPlace([x, y, , faceHeight], textWidth, size, stroke, [width, height], taken) {
