@@ -29,6 +29,8 @@ TEXTS = {
         "missing": "There is no page at this address. These are there:",
         "live": "Live",
         "videos": "Videos",
+        "cameras": "Cameras",
+        "events": "Events",
         "needs_scripts": "Moodline's page needs JavaScript.",
     },
     "de": {
@@ -43,6 +45,8 @@ TEXTS = {
         "missing": "Unter dieser Adresse gibt es keine Seite. Diese gibt es:",
         "live": "Live",
         "videos": "Videos",
+        "cameras": "Kameras",
+        "events": "Ereignisse",
         "needs_scripts": "Diese Seite braucht JavaScript.",
     },
 }
