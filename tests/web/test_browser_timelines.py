@@ -85,6 +85,25 @@ async () => {
 }
 """
 
+# What is found wrong with a feed in order but for the given figures.
+_FOUND = """
+async (given) => {
+  const { find } = await import("/assets/x/truth/diagnosis.js");
+  const well = {
+    feed: { status: "live", fps: 15, fps_in: 15, fps_analysed: 15, degraded: "", ...given.feed },
+    lostPerS: { overrun: 0, stale: 0, corrupt: 0, too_fast: 0, ...given.lostPerS },
+    shownPerS: given.shownPerS ?? 15,
+    mean: { ms: 90, parts: Object.entries({ queue: 10, network: 10, paint: 20, ...given.parts }) },
+    reduced: given.reduced ?? false,
+    health: given.health ?? "up",
+    problems: given.problems ?? [],
+    settled: given.settled ?? true,
+  };
+  well.mean.ms = well.mean.parts.reduce((sum, [, ms]) => sum + ms, 0);
+  return find(well);
+}
+"""
+
 
 def faces_of(count: int) -> studio.Scene:
     """Pictures with so many faces, each in its place, with moods of its own."""
@@ -289,6 +308,32 @@ def test_parts_are_rounded_so_that_their_sum_is_the_delay(
     assert sum(ms for _, ms in second["parts"]) == second["ms"] == 91
     assert (dict(second["parts"])["capture"], dict(second["parts"])["queue"]) == (3, 27)
     assert later is None
+
+
+def test_each_cause_is_told_from_the_others(server: Server, open_page: Callable[..., Page]) -> None:
+    page = open_page(f"{server.url}/login")
+    redis = {"problems": [{"part": "redis", "detail": ""}]}
+    for given, kind, said in (
+        ({}, None, ""),
+        ({"health": "down", **redis}, "offline", "tries again by itself"),
+        (redis, "redis", "Redis does not answer"),
+        ({"health": "slow"}, "slow", "may be old"),
+        ({"feed": {"status": "ended"}}, "ended", "come to its end"),
+        ({"lostPerS": {"stale": 4}}, "overloaded", "4 of 15 pictures/s"),
+        ({"feed": {"degraded": "smaller"}}, "degraded", "small ones may be missed"),
+        ({"lostPerS": {"corrupt": 0.2}}, "corrupt", "damaged"),
+        ({"shownPerS": 6}, "browser", "6 of 15 pictures/s"),
+        ({"shownPerS": 6, "parts": {"network": 400}}, "network", "network to this browser"),
+        ({"reduced": True}, "network", "network to this browser"),
+        ({"parts": {"queue": 1200}}, "late", "“Queue”"),
+        ({"feed": {"fps_in": 6, "fps_analysed": 6}, "shownPerS": 6}, "sparse", "6 of the 15"),
+        ({"shownPerS": 1, "settled": False}, None, ""),  # not shown for long enough to tell
+    ):
+        found = page.evaluate(_FOUND, given)
+        assert (found and found["kind"]) == kind, given
+        assert said in (found["message"] if found else ""), given
+        grave = kind in ("offline", "redis", "slow", "ended")
+        assert not found or found["grave"] == grave, given
 
 
 def test_a_browser_that_cannot_keep_up_is_told_so(
