@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -46,6 +47,7 @@ class Site:
     base: str
     bus: Bus
     processes: ExitStack
+    started: list[subprocess.Popen[bytes]]
 
     def add_worker(self, name: str, *, far: bool) -> int:
         """Start a worker with nothing but the two addresses, and say its process."""
@@ -63,6 +65,7 @@ class Site:
                 environment,
             )
         )
+        self.started.append(started)
         wait_until(lambda: self.worker(started.pid), 30, f"worker {name}")
         return started.pid
 
@@ -112,6 +115,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         server = running.enter_context(machines.tls_redis(tmp_path / "redis", link.here))
         bucket = running.enter_context(bucket_server(tmp_path / "bucket.log", link.here))
         port = machines.free_port()
+        started: list[subprocess.Popen[bytes]] = []
         for role in ("capture", "events", "web"):
             environment = {
                 "REDIS_URL": server.url(role),
@@ -120,15 +124,19 @@ def site(tmp_path: Path) -> Iterator[Site]:
                 "MOODLINE_PORT": str(port),
                 **bucket,
             }
-            running.enter_context(
-                machines.process(machines.part(role), tmp_path / f"{role}.log", environment)
+            started.append(
+                running.enter_context(
+                    machines.process(machines.part(role), tmp_path / f"{role}.log", environment)
+                )
             )
         base = f"http://127.0.0.1:{port}"
         wait_until(lambda: _answers(base), 20, "the web process")
         bus = Bus(server.url("web"))
         running.callback(bus.close)
         processes = running.enter_context(ExitStack())
-        yield Site(tmp_path, link, server, bucket, base, bus, processes)
+        yield Site(tmp_path, link, server, bucket, base, bus, processes, started)
+        for each in started:  # all at once: they are waited for one by one
+            each.terminate()
 
 
 def _answers(base: str) -> bool:
@@ -144,7 +152,7 @@ def test_a_worker_on_another_machine_joins_works_and_survives_a_cut_line(site: S
     site.post("/api/feeds", source="demo", fps=5)
     rule = {"kind": "emotion_over", "emotion": "neutral", "share": 0.01, "for_s": 0}
     site.post("/api/rules", name="Anybody", picture=True, **rule)
-    form, headers = form_of(DEMO.read_bytes())
+    form, headers = form_of(DEMO.read_bytes(), fps="3")
     video = site.call("POST", "/api/videos", form, **headers)["id"]
 
     def done() -> bool:
@@ -256,7 +264,7 @@ def test_live_feeds_go_on_after_redis_failed_over(
                 machines.process(machines.part(role), tmp_path / f"{role}.log", environment)
             )
         wait_until(lambda: _is_restored(bus), 20, "capture")
-        bus.put_feed(builders.feed("cam", fps=5))
+        bus.put_feed(builders.feed("cam"))
         wait_until(lambda: frames() > 5, 30, "live frames")
         fail_over()
         wait_until(lambda: frames() == 0, 10, "the first Redis missing")
@@ -269,7 +277,7 @@ def test_live_feeds_go_on_after_redis_failed_over(
 
         wait_until(goes_on, 30, "live frames at the second Redis")
         assert [feed.id for feed in bus.feeds()] == ["cam"]
-        assert bus.workers()
+        wait_until(bus.workers, 10, "the worker telling of itself")
         running.close()  # while there is somebody to say goodbye to
 
 
