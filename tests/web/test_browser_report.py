@@ -171,6 +171,20 @@ def test_the_overlay_is_of_the_very_frame_that_is_shown(
     assert complaints == []
 
 
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (820, 1180)])
+def test_the_controls_stand_in_one_row(
+    archive: Archive, three: bytes, reader: Reader, width: int, height: int
+) -> None:
+    page = reader.open(archive.analysed(three, three_people), width=width, height=height)
+    expect(page.locator("#report")).to_be_visible()
+    boxes = [
+        page.locator(f".controls .{name}").bounding_box() for name in ("play", "speed", "full")
+    ]
+    assert max(box["y"] for box in boxes if box) < min(
+        box["y"] + box["height"] for box in boxes if box
+    )
+
+
 def test_playing_moves_the_playhead_and_the_overlay_with_it(
     archive: Archive, reader: Reader, one: bytes, complaints: list[str]
 ) -> None:
