@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -96,7 +97,7 @@ class Site:
         self.recordings = RecordingBus(plant.redis_url)
         self.capture: subprocess.Popen[bytes] | None = None
 
-    def start(self, **environment: str) -> None:
+    def start(self) -> None:
         self.capture = subprocess.Popen(
             [sys.executable, "-m", "moodline", "capture"],
             cwd=PROJECT_DIR,
@@ -106,7 +107,6 @@ class Site:
                 "MEDIA_URL": self.plant.media.url,
                 "MOODLINE_DATA_DIR": str(self.data_dir),
                 "TMPDIR": str(self.temporary),
-                **environment,
             },
             stdin=subprocess.DEVNULL,
             start_new_session=True,
@@ -309,17 +309,16 @@ def test_what_a_power_cut_left_is_saved_once_by_the_next_start(site: Site, clip:
     assert [video.id for video in site.videos()] == [saved.video]
 
 
-@pytest.mark.parametrize(
-    "ending", [Ending.REMOVED, Ending.DISABLED, Ending.SOURCE_ENDED, Ending.LONGEST]
-)
+@pytest.mark.parametrize("ending", [Ending.REMOVED, Ending.DISABLED, Ending.SOURCE_ENDED])
 def test_a_recording_that_ends_otherwise_becomes_a_video_too(
     site: Site, clip: Path, ending: Ending
 ) -> None:
     feed = site.add(str(clip), loop=ending is not Ending.SOURCE_ENDED)
-    site.start(MOODLINE_RECORDING_MAX_H="0.0005" if ending is Ending.LONGEST else "1")
+    site.start()
     site.until_live(feed)
     site.record(feed)
-    site.until_recorded(feed, 5)
+    if ending is not Ending.SOURCE_ENDED:  # which comes when it comes
+        site.until_recorded(feed, 5)
     if ending is Ending.REMOVED:
         site.bus.remove_feed(feed.id)
     elif ending is Ending.DISABLED:
@@ -363,7 +362,9 @@ class Stage:
         self.t = 1_000_000.0
         self.recorders: list[Recorder] = []
 
-    def begin(self) -> Recorder:
+    def begin(self, recording_max_h: float = 4.0) -> Recorder:
+        values = {**self.settings.model_dump(), "recording_max_h": recording_max_h}
+        self.settings = Settings(_env_file=None, **values)
         self.recordings.start("cam", secrets.token_hex(8), "")
         seen = self.recordings.seen(["cam"])["cam"][0]
         assert seen is not None
@@ -462,6 +463,32 @@ def test_a_recording_without_a_picture_is_no_video(stage: Stage) -> None:
     saved = stage.recordings.seen(["cam"])["cam"][1]
     assert saved is not None
     assert saved.video == ""
+
+
+def test_a_recording_ends_when_it_is_as_long_as_it_may_be(stage: Stage) -> None:
+    recorder = stage.begin(recording_max_h=1e-6)
+    stage.shoot(1)
+    run_to_end(recorder)
+    recorder.save(stage.videos)
+    (video,) = stage.videos.all()
+    assert video.recorded is not None
+    assert video.recorded.ending is Ending.LONGEST
+
+
+def test_a_recording_ends_before_the_disk_is_full(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = stage.begin()
+    stage.shoot(1)
+    recorder.turn()
+    assert not recorder.over
+    nearly_full = shutil.disk_usage("/")._replace(free=200 * 1024 * 1024)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: nearly_full)
+    run_to_end(recorder)
+    recorder.save(stage.videos)
+    (video,) = stage.videos.all()
+    assert video.recorded is not None
+    assert video.recorded.ending is Ending.DISK
 
 
 def test_a_redis_that_forgot_is_told_again(stage: Stage) -> None:
