@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import itertools
 import re
@@ -249,6 +250,22 @@ def test_one_feed_is_large_by_keyboard_and_stays_so_over_a_reload(
         expect(large).to_have_attribute("data-feed", "a")
         expect(page.locator(".timeline-panel")).to_have_count(1)
     assert complaints == []
+
+
+def test_a_feed_that_is_switched_off_leaves_the_board_and_is_counted(
+    server: Server, bus: Bus, open_page: Callable[..., Page], clip: Clip
+) -> None:
+    with Studio(bus, [builders.feed(name) for name in "ab"], clip):
+        page = open_page(server.url)
+        painted(page, 2)
+        expect(page.locator("#disabled")).to_be_hidden()
+        bus.put_feed(dataclasses.replace(builders.feed("a"), enabled=False))
+        expect(page.locator(".tile")).to_have_count(1)
+        note = page.get_by_role("link", name="1 feed is switched off")
+        expect(note).to_have_attribute("href", "/cameras")
+        bus.put_feed(builders.feed("a"))
+        expect(page.locator(".tile")).to_have_count(2)
+        expect(note).to_be_hidden()
 
 
 def test_faces_that_come_and_go_move_nothing(
