@@ -120,9 +120,8 @@ class Recorder:
         tally, draft = self._reel.tally, self._draft
         video_id, name = "", draft.name
         if tally.frames and tally.since is not None:
-            name = name or time.strftime(
-                f"{draft.feed_name}, %Y-%m-%d %H:%M", time.localtime(tally.since)
-            )
+            began = time.strftime("%Y-%m-%d %H:%M", time.localtime(tally.since))
+            name = name or f"{draft.feed_name}, {began}"
             video_id = self._add(videos, re.sub(r"[/\\]", "-", name), tally.since)
         saved = Saved(video_id, name, draft.ending or Ending.STOPPED, tally.frames, tally.missed)
         self._recordings.end(draft.feed, draft.id, saved, self._owner)

@@ -368,7 +368,7 @@ class Stage:
         self.recordings.start("cam", secrets.token_hex(8), "")
         seen = self.recordings.seen(["cam"])["cam"][0]
         assert seen is not None
-        draft = Draft(seen.id, new_video_id(), "cam", "Cam", "", 15.0, seen.asked_at)
+        draft = Draft(seen.id, new_video_id(), "cam", "100 % Cam", "", 15.0, seen.asked_at)
         Drafts.of(self.settings).create(draft)
         return self.recorder(draft)
 
@@ -424,6 +424,7 @@ def test_frames_that_came_too_fast_or_are_no_pictures_are_missed_and_told(stage:
     assert numbers(stage.pictures(video)) == [*range(10, 40), *range(50, 80)]
     assert video.recorded is not None
     assert video.recorded.missed == 11
+    assert video.name.startswith("100 % Cam, 1970-01-1")  # as `stage` counts time
 
 
 def test_nothing_from_before_the_start_or_after_the_stop_is_recorded(stage: Stage) -> None:
