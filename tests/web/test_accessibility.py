@@ -236,9 +236,13 @@ def test_the_report_in_every_form(inspector: Inspector, server: Server, archive:
 
 
 @pytest.fixture
-def worker(bus: Bus, data_dir: Path) -> Iterator[None]:
-    """Capture and a worker beside the server."""
-    environment = {**os.environ, "REDIS_URL": bus.url, "MOODLINE_DATA_DIR": str(data_dir)}
+def worker(bus: Bus, tmp_path: Path) -> Iterator[None]:
+    """Capture and a worker beside the servers of `start_server`."""
+    environment = {
+        **os.environ,
+        "REDIS_URL": bus.url,
+        "MOODLINE_DATA_DIR": str(tmp_path / "data"),
+    }
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "moodline", role],
@@ -268,8 +272,13 @@ def tab_to(page: Page, selector: str, *, most: int = 60) -> None:
 
 @pytest.mark.slow
 def test_the_whole_product_is_used_with_the_keyboard_alone(
-    server: Server, bus: Bus, worker: None, open_page: Callable[..., Page], complaints: list[str]
+    start_server: Callable[..., Server],
+    bus: Bus,
+    worker: None,
+    open_page: Callable[..., Page],
+    complaints: list[str],
 ) -> None:
+    server = start_server()
     bus.restore_feeds([])
     page = open_page(server.url, width=1440, height=900)
 
