@@ -182,6 +182,7 @@ def test_removing_its_tile_or_leaving_the_page_ends_the_camera(
     bus.restore_feeds([])
     page = open_page(server.url)
     turn_on(page)
+    page.get_by_role("button", name="More about Browser camera").click()
     page.get_by_role("button", name="Remove Browser camera").click()
     expect(page.locator("#camera-light")).to_be_hidden()
     wait_until(lambda: not bus.feeds())

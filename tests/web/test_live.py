@@ -75,7 +75,7 @@ def view(server: Server) -> Iterator[Callable[..., Viewer]]:
 def test_a_viewer_gets_every_frame_with_its_own_faces(
     view: Callable[..., Viewer], bus: Bus
 ) -> None:
-    with Studio(bus, [builders.feed()]):
+    with Studio(bus, [builders.feed()], fps=8):  # other tests run beside this one
         wait_until(lambda: bus.latest("cam"))
         viewer = view()
         assert viewer.watch("cam") == {"ok": True}

@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from shared import overlay
 from shared.errors import NotFound
 from shared.media import Media
 from shared.video import People, Video, plan_path, report_path
@@ -69,6 +70,10 @@ def words_of(content: dict[str, Any]) -> list[str]:
     with page(content, {}) as figure:
         found = [text.get_text() for text in figure.texts]
         return found + [text.get_text() for axes in figure.axes for text in axes.texts]
+
+
+def colour(emotion: str) -> tuple[int, ...]:
+    return tuple(bytes.fromhex(overlay.COLOURS[emotion].removeprefix("#")))
 
 
 def painted(content: dict[str, Any]) -> NDArray[np.uint8]:
@@ -142,9 +147,9 @@ def test_time_goes_from_left_to_right_in_the_colours_of_the_legend() -> None:
     def at(t: float) -> tuple[int, ...]:
         return tuple(map(int, ribbon[round(left + (right - left) * t / 100)]))
 
-    assert at(20) == (0x92, 0x98, 0xA4)
+    assert at(20) == colour("neutral")
     assert at(45) == (255, 255, 255)
-    assert at(70) == (0xF3, 0xD3, 0x5C)
+    assert at(70) == colour("happy")
     hatched = ribbon[round(left + (right - left) * 0.91) : round(left + (right - left) * 0.98)]
     assert hatched.min() < 120
     assert height == 1169
@@ -157,7 +162,7 @@ def test_one_frame_a_second_or_less_still_gives_a_ribbon() -> None:
     for t in range(0, 100, 2):
         rows += [[float(t), *HAPPY], [t + 1.0, None, None, None]]
     sparse["timeline"]["1"] = rows
-    yellow = (painted(sparse) == (0xF3, 0xD3, 0x5C)).all(axis=2).sum()
+    yellow = (painted(sparse) == colour("happy")).all(axis=2).sum()
     assert yellow > 40_000
 
 
