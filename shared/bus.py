@@ -29,8 +29,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 import redis
 import redis.client
 
-from shared.connection import connect
-from shared.errors import BusError, InvalidRecord, LeaseLost, NotFound
+from shared.connection import connect, speaking
+from shared.errors import InvalidRecord, LeaseLost, NotFound
 from shared.schema import (
     CaptureReport,
     Claim,
@@ -333,13 +333,8 @@ def _verb(
     """Turn Redis's errors into BusError, with the address and without its password."""
 
     def speak(self: Bus, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        try:
+        with speaking(self.address, UnicodeError, TypeError):
             return method(self, *args, **kwargs)
-        except (redis.RedisError, UnicodeError, TypeError) as error:
-            raise BusError(
-                f"Redis at {self.address} does not answer as it should "
-                f"({type(error).__name__}: {error}): check that it runs, and REDIS_URL."
-            ) from error
 
     return functools.update_wrapper(cast("Callable[Concatenate[Bus, _P], _R]", speak), method)
 

@@ -9,14 +9,17 @@ The query tells the rest: ``ssl_ca_certs`` (a file with the authority of the ser
 certificates), ``ssl_certfile`` and ``ssl_keyfile`` (where they want one of their clients), and
 ``sentinel_username`` and ``sentinel_password`` (where the Sentinels want them).
 
-What it leaves out: what is said to Redis.
+What it leaves out: what is said to Redis. `verb` makes the errors of those who speak BusErrors.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import re
 import socket
-from typing import Any, cast
+from collections.abc import Callable, Iterator
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 import redis
 from redis.backoff import ExponentialBackoff
@@ -35,6 +38,41 @@ _SENTINELS = re.compile(
     r"(?P<rest>(/\d+)?(\?.*)?)"
 )
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::(\d{1,5}))?")
+
+
+class _Speaker(Protocol):
+    """Who speaks to Redis; `address` is without its password."""
+
+    @property
+    def address(self) -> str: ...
+
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_S = TypeVar("_S", bound=_Speaker)
+
+
+@contextlib.contextmanager
+def speaking(address: str, *also: type[Exception]) -> Iterator[None]:
+    """Turn Redis's errors, and those of `also`, into BusError with the (masked) address."""
+    errors: tuple[type[Exception], ...] = (redis.RedisError, *also)
+    try:
+        yield
+    except errors as error:
+        raise BusError(
+            f"Redis at {address} does not answer as it should "
+            f"({type(error).__name__}: {error}): check that it runs, and REDIS_URL."
+        ) from error
+
+
+def verb(method: Callable[Concatenate[_S, _P], _R]) -> Callable[Concatenate[_S, _P], _R]:
+    """A method that speaks to Redis and raises BusError where that fails."""
+
+    def speak(self: _S, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with speaking(self.address):
+            return method(self, *args, **kwargs)
+
+    return functools.update_wrapper(cast("Callable[Concatenate[_S, _P], _R]", speak), method)
 
 
 def connect(url: str, *, blocking_s: float = 2.0) -> redis.Redis:

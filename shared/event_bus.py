@@ -18,15 +18,12 @@ reached.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, cast
 
-import redis
-
-from shared.connection import connect
-from shared.errors import BusError, NotFound
+from shared.connection import connect, verb
+from shared.errors import NotFound
 from shared.events import Delivery, Event, KeptEvent, Rule
 from shared.source import mask_address
 
@@ -235,26 +232,6 @@ return 1
 """
 )
 
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
-
-
-def _verb(
-    method: Callable[Concatenate[EventBus, _P], _R],
-) -> Callable[Concatenate[EventBus, _P], _R]:
-    """Turn Redis's errors into BusError, with the address and without its password."""
-
-    def speak(self: EventBus, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        try:
-            return method(self, *args, **kwargs)
-        except redis.RedisError as error:
-            raise BusError(
-                f"Redis at {self._address} does not answer as it should "
-                f"({type(error).__name__}: {error}): check that it runs, and REDIS_URL."
-            ) from error
-
-    return functools.update_wrapper(cast("Callable[Concatenate[EventBus, _P], _R]", speak), method)
-
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
@@ -291,7 +268,7 @@ class EventBus:
     """The verbs. Safe to share between threads; make a new one after a fork."""
 
     def __init__(self, url: str, *, prefix: str = _PREFIX) -> None:
-        self._address = mask_address(url)
+        self.address = mask_address(url)
         self._prefix = prefix
         self._redis = connect(url)
         self._commit = self._redis.register_script(_COMMIT)
@@ -312,7 +289,7 @@ class EventBus:
 
     # Rules
 
-    @_verb
+    @verb
     def put_rule(self, rule: Rule) -> None:
         """Add a rule, or replace the one with its id."""
         with self._redis.pipeline() as pipe:
@@ -320,7 +297,7 @@ class EventBus:
             pipe.incr(self._key("rules", "version"))
             pipe.execute()
 
-    @_verb
+    @verb
     def remove_rule(self, rule_id: str) -> None:
         """Remove a rule; its events stay. Raises NotFound."""
         with self._redis.pipeline() as pipe:
@@ -330,13 +307,13 @@ class EventBus:
         if not removed:
             raise _no_rule(rule_id)
 
-    @_verb
+    @verb
     def rules(self) -> list[Rule]:
         """All rules, oldest first."""
         rows = cast("dict[bytes, bytes]", self._redis.hgetall(self._key("rules")))
         return sorted(map(Rule.from_json, rows.values()), key=lambda r: (r.created_at, r.id))
 
-    @_verb
+    @verb
     def rule(self, rule_id: str) -> Rule:
         """One rule; raises NotFound."""
         row = cast("bytes | None", self._redis.hget(self._key("rules"), rule_id))
@@ -344,7 +321,7 @@ class EventBus:
             raise _no_rule(rule_id)
         return Rule.from_json(row)
 
-    @_verb
+    @verb
     def versions(self) -> tuple[int | None, int]:
         """Numbers that rise with each change of the rules and of the events.
 
@@ -360,7 +337,7 @@ class EventBus:
         )
         return None if restored is None else int(rules or 0), int(events or 0)
 
-    @_verb
+    @verb
     def restore(self, rules: Sequence[Rule], events: Sequence[KeptEvent]) -> bool:
         """Fill a new Redis once, keeping what was added meanwhile; False if it was not new.
 
@@ -376,7 +353,7 @@ class EventBus:
 
     # The leader
 
-    @_verb
+    @verb
     def lead(self, name: str, *, mqtt: str = "") -> bool:
         """Take or keep the lead for `LEASE_S`; False: another process has it.
 
@@ -384,12 +361,12 @@ class EventBus:
         """
         return bool(self._lead(keys=[self._prefix], args=[name, int(LEASE_S * 1000), mqtt]))
 
-    @_verb
+    @verb
     def leave(self, name: str) -> None:
         """Give up the lead, if this process has it."""
         self._leave(keys=[self._prefix], args=[name])
 
-    @_verb
+    @verb
     def led(self) -> tuple[bool, str]:
         """Whether a process leads, and the MQTT broker that it publishes to (empty: none)."""
         leader, mqtt = cast(
@@ -398,7 +375,7 @@ class EventBus:
         )
         return leader is not None, (mqtt or b"").decode()
 
-    @_verb
+    @verb
     def progress(self) -> dict[str, tuple[str, str]]:
         """Of each feed, the last result that was looked at, and what the rules know of it."""
         with self._redis.pipeline() as pipe:
@@ -411,7 +388,7 @@ class EventBus:
             if feed in states
         }
 
-    @_verb
+    @verb
     def commit(
         self,
         name: str,
@@ -439,14 +416,14 @@ class EventBus:
             args += [part for t, row in new.deliveries.items() for part in (t, row.to_json())]
         return bool(self._commit(keys=[self._prefix], args=args))
 
-    @_verb
+    @verb
     def forget_feeds(self, feeds: Sequence[str]) -> None:
         """Forget what the rules know of feeds that are gone, or that no rule watches."""
         if feeds:
             self._redis.hdel(self._key("events", "cursors"), *feeds)
             self._redis.hdel(self._key("events", "states"), *feeds)
 
-    @_verb
+    @verb
     def trim(self, bounds: Bounds) -> None:
         """Drop the events that are too old or too many."""
         args = [bounds.events, int(bounds.age_s * 1000)]
@@ -454,7 +431,7 @@ class EventBus:
 
     # Deliveries
 
-    @_verb
+    @verb
     def due(self) -> list[Due]:
         """Of each target whose time has come, the event that is first in its queue."""
         return [
@@ -467,7 +444,7 @@ class EventBus:
             for target, id_, event, row, failures, picture in self._due(keys=[self._prefix])
         ]
 
-    @_verb
+    @verb
     def undelivered(self) -> int:
         """How many deliveries wait, all targets together."""
         targets = cast("list[bytes]", self._redis.zrange(self._key("events", "targets"), 0, -1))
@@ -476,7 +453,7 @@ class EventBus:
                 pipe.llen(self._key("events", "queue", target.decode()))
             return sum(pipe.execute())
 
-    @_verb
+    @verb
     def settle(self, name: str, due: Due, delivery: Delivery, again_s: float | None) -> bool:
         """Say how an attempt went; `again_s`: try again after so long. Else the next one's turn.
 
@@ -490,14 +467,14 @@ class EventBus:
 
     # What has happened
 
-    @_verb
+    @verb
     def add_test(self, event: Event, deliveries: Mapping[str, Delivery]) -> Event:
         """Write an event that is only a test, and return it with its id."""
         rows = [part for t, row in deliveries.items() for part in (t, row.to_json())]
         id_ = self._add(keys=[self._prefix], args=[event.to_json(), *rows])
         return Event.from_json(event.to_json(), id_.decode())
 
-    @_verb
+    @verb
     def events(
         self, *, feed: str | None = None, since: float = 0.0, limit: int | None = None
     ) -> list[KeptEvent]:
@@ -518,7 +495,7 @@ class EventBus:
             newest = f"({rows[-1][0].decode()}"
         return found
 
-    @_verb
+    @verb
     def events_after(self, cursor: str, block_s: float) -> list[KeptEvent]:
         """Events written after that one (``$``: from now on), oldest first.
 
@@ -530,7 +507,7 @@ class EventBus:
             found = [(key, entries) for key, groups in found.items() for entries in groups]
         return self._with_deliveries([row for _, rows in found for row in rows])
 
-    @_verb
+    @verb
     def event(self, event_id: str) -> KeptEvent:
         """One event; raises NotFound."""
         rows = cast(
@@ -541,13 +518,13 @@ class EventBus:
             raise _no_event(event_id)
         return self._with_deliveries(rows)[0]
 
-    @_verb
+    @verb
     def newest_event(self) -> str:
         """The id of the event that was written last, to go on from; ``0`` where there is none."""
         rows = cast("list[Any]", self._redis.xrevrange(self._key("events"), count=1))
         return rows[0][0].decode() if rows else "0"
 
-    @_verb
+    @verb
     def picture(self, event_id: str) -> bytes:
         """The picture that was kept with an event; raises NotFound."""
         jpeg = cast("bytes | None", self._redis.get(self._key("event", event_id, "picture")))
@@ -557,13 +534,13 @@ class EventBus:
             )
         return jpeg
 
-    @_verb
+    @verb
     def remove_event(self, event_id: str) -> None:
         """Delete an event, its picture, and what was to be delivered of it; raises NotFound."""
         if not self._remove(keys=[self._prefix], args=[event_id]):
             raise _no_event(event_id)
 
-    @_verb
+    @verb
     def remove_events(self) -> None:
         """Delete all events."""
         self._remove(keys=[self._prefix], args=[])

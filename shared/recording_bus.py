@@ -12,14 +12,11 @@ Nothing here is a picture. Every verb raises BusError where Redis cannot be reac
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from collections.abc import Sequence
+from typing import Any
 
-import redis
-
-from shared.connection import connect
-from shared.errors import BusError, Conflict, LeaseLost, NotFound
+from shared.connection import connect, verb
+from shared.errors import Conflict, LeaseLost, NotFound
 from shared.recordings import Ending, Recording, RecordingState, Saved
 from shared.source import mask_address
 
@@ -101,34 +98,12 @@ return 1
 """
 )
 
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
-
-
-def _verb(
-    method: Callable[Concatenate[RecordingBus, _P], _R],
-) -> Callable[Concatenate[RecordingBus, _P], _R]:
-    """Turn Redis's errors into BusError, with the address and without its password."""
-
-    def speak(self: RecordingBus, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        try:
-            return method(self, *args, **kwargs)
-        except redis.RedisError as error:
-            raise BusError(
-                f"Redis at {self._address} does not answer as it should "
-                f"({type(error).__name__}: {error}): check that it runs, and REDIS_URL."
-            ) from error
-
-    return functools.update_wrapper(
-        cast("Callable[Concatenate[RecordingBus, _P], _R]", speak), method
-    )
-
 
 class RecordingBus:
     """The verbs. Safe to share between threads; make a new one after a fork."""
 
     def __init__(self, url: str, *, prefix: str = _PREFIX) -> None:
-        self._address = mask_address(url)
+        self.address = mask_address(url)
         self._prefix = prefix
         self._redis = connect(url)
         self._start = self._redis.register_script(_START)
@@ -142,7 +117,7 @@ class RecordingBus:
 
     # For the web
 
-    @_verb
+    @verb
     def start(self, feed_id: str, recording_id: str, name: str) -> None:
         """Ask for a feed to be recorded from now on.
 
@@ -153,7 +128,7 @@ class RecordingBus:
         if not self._start(keys=[self._prefix], args=args):
             raise Conflict("This feed is being recorded already: stop that recording first.")
 
-    @_verb
+    @verb
     def stop(
         self, feed_id: str, ending: Ending = Ending.STOPPED, *, recording_id: str = ""
     ) -> None:
@@ -165,7 +140,7 @@ class RecordingBus:
         if not self._stop(keys=[self._prefix], args=args):
             raise NotFound("This feed is not being recorded: POST here to start.")
 
-    @_verb
+    @verb
     def seen(self, feed_ids: Sequence[str]) -> dict[str, tuple[Recording | None, Saved | None]]:
         """The recording of each of these feeds, and what became of the last one."""
         with self._redis.pipeline(transaction=False) as pipe:
@@ -184,13 +159,13 @@ class RecordingBus:
 
     # For recorders
 
-    @_verb
+    @verb
     def own(self, feed_id: str, recording_id: str, owner: str) -> bool:
         """Take the right to record for `LEASE_S`; False where it is another's, or not wanted."""
         args: list[Any] = [feed_id, recording_id, owner, _ms(LEASE_S)]
         return bool(self._own(keys=[self._prefix], args=args))
 
-    @_verb
+    @verb
     def hold(self, feed_id: str, recording: Recording, owner: str) -> Recording:
         """Say how a recording goes, and hold it; returns it with what others said of it.
 
@@ -205,7 +180,7 @@ class RecordingBus:
             raise LeaseLost(f"The recording {recording.id} is no longer held by {owner}.")
         return _recording(dict(zip(found[::2], found[1::2], strict=True)), held=True)
 
-    @_verb
+    @verb
     def end(self, feed_id: str, recording_id: str, saved: Saved, owner: str) -> None:
         """A recording is saved; pages can lead to it for a while.
 

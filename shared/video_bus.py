@@ -19,15 +19,14 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from functools import update_wrapper
-from typing import Concatenate, ParamSpec, TypeVar, cast
+from typing import cast
 
 import redis
 
-from shared.connection import connect
+from shared.connection import connect, speaking, verb
 from shared.errors import BusError, NotFound
 from shared.source import mask_address
 from shared.video import Export, ExportKind, ExportState, Video
@@ -179,27 +178,11 @@ class Work:
     exports: Mapping[ExportKind, Export]
 
 
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
-
-
-def _verb(
-    method: Callable[Concatenate[VideoBus, _P], _R],
-) -> Callable[Concatenate[VideoBus, _P], _R]:
-    """Turn Redis's errors into BusError, with the address and without its password."""
-
-    def speak(self: VideoBus, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        with self._speaking():
-            return method(self, *args, **kwargs)
-
-    return update_wrapper(cast("Callable[Concatenate[VideoBus, _P], _R]", speak), method)
-
-
 class VideoBus:
     """The verbs. Safe to share between threads; make a new one after a fork."""
 
     def __init__(self, url: str, *, prefix: str = _PREFIX) -> None:
-        self._address = mask_address(url)
+        self.address = mask_address(url)
         self._prefix = prefix
         self._redis = connect(url)
         self._begin = self._redis.register_script(_BEGIN)
@@ -212,16 +195,6 @@ class VideoBus:
     def close(self) -> None:
         self._redis.close()
 
-    @contextlib.contextmanager
-    def _speaking(self) -> Iterator[None]:
-        try:
-            yield
-        except redis.RedisError as error:
-            raise BusError(
-                f"Redis at {self._address} does not answer as it should "
-                f"({type(error).__name__}: {error}): check that it runs, and REDIS_URL."
-            ) from error
-
     def _key(self, *parts: str) -> str:
         return self._prefix + ":".join(parts)
 
@@ -230,29 +203,29 @@ class VideoBus:
 
     # The list
 
-    @_verb
+    @verb
     def is_restored(self) -> bool:
         """Whether the list holds what the storage does; False in a new Redis."""
         return bool(self._redis.exists(self._key("videos", "restored")))
 
-    @_verb
+    @verb
     def restore(self, videos: Sequence[Video]) -> bool:
         """Fill a new list once, keeping what was added meanwhile; False if it was not new."""
         rows = [part for video in videos for part in (video.id, video.to_json())]
         return bool(self._restore(keys=[self._prefix], args=rows))
 
-    @_verb
+    @verb
     def put(self, video: Video) -> None:
         """Add a video, or replace the one with its id; a deleted one stays deleted."""
         self._put(keys=[self._prefix], args=[video.id, video.to_json()])
 
-    @_verb
+    @verb
     def videos(self) -> list[Video]:
         """All videos, in no order."""
         rows = cast("dict[bytes, bytes]", self._redis.hgetall(self._key("videos")))
         return [Video.from_json(row) for row in rows.values()]
 
-    @_verb
+    @verb
     def video(self, video_id: str) -> Video:
         """One video; raises NotFound."""
         row = cast("bytes | None", self._redis.hget(self._key("videos"), video_id))
@@ -260,7 +233,7 @@ class VideoBus:
             raise NotFound(f"There is no video {video_id[:40]!r}: the list of videos shows all.")
         return Video.from_json(row)
 
-    @_verb
+    @verb
     def remove(self, video_id: str) -> None:
         """Forget a video, and know for `TOMBSTONE_S` that it was deleted."""
         with self._redis.pipeline() as pipe:
@@ -270,7 +243,7 @@ class VideoBus:
             pipe.delete(*(self._video_key(video_id, what) for what in _VIDEO_KEYS))
             pipe.execute()
 
-    @_verb
+    @verb
     def withdraw(self, video_id: str) -> None:
         """Take a video off the list that could not be kept; unlike a deleted one it may return."""
         with self._redis.pipeline() as pipe:
@@ -278,12 +251,12 @@ class VideoBus:
             pipe.delete(*(self._video_key(video_id, what) for what in _VIDEO_KEYS))
             pipe.execute()
 
-    @_verb
+    @verb
     def sweep(self, video_id: str) -> None:
         """Remove what late workers wrote of a deleted video."""
         self._redis.delete(*(self._video_key(video_id, what) for what in _VIDEO_KEYS))
 
-    @_verb
+    @verb
     def deleted(self) -> list[str]:
         """The videos that were deleted within `TOMBSTONE_S`."""
         key = self._key("videos", "deleted")
@@ -299,7 +272,7 @@ class VideoBus:
             blocking_timeout=_LOCK_S,
             sleep=0.01,
         )
-        with self._speaking():
+        with speaking(self.address):
             if not lock.acquire():
                 raise BusError(
                     f"The video {video_id} stays locked by another process: try again in a moment."
@@ -313,14 +286,14 @@ class VideoBus:
 
     # Steps
 
-    @_verb
+    @verb
     def begin(self, video_id: str, step: str, token: str) -> int:
         """Take a step for `LEASE_S`; give the number of this attempt, 0 where it is not free."""
         return int(
             self._begin(keys=[self._prefix], args=[video_id, step, token, int(LEASE_S * 1000)])
         )
 
-    @_verb
+    @verb
     def hold(
         self,
         video_id: str,
@@ -346,14 +319,14 @@ class VideoBus:
         )
         return Hold(answer.decode())
 
-    @_verb
+    @verb
     def end(self, video_id: str, step: str, token: str, ended: Ended, reason: str = "") -> None:
         """Let go of a step; one that failed is not free before a pause has passed."""
         self._end(
             keys=[self._prefix], args=[video_id, step, token, ended.value, reason, *_PAUSES_MS]
         )
 
-    @_verb
+    @verb
     def work(self, video_ids: Sequence[str]) -> dict[str, Work]:
         """What is going on with each of these videos."""
         with self._redis.pipeline(transaction=False) as pipe:
@@ -369,7 +342,7 @@ class VideoBus:
             for i, video_id in enumerate(video_ids)
         }
 
-    @_verb
+    @verb
     def forget_attempts(self, video_id: str, step: str | None = None) -> None:
         """Let a step, or all steps, be tried anew."""
         for what in ("attempts", "reasons"):
@@ -379,18 +352,18 @@ class VideoBus:
             else:
                 self._redis.hdel(key, step)
 
-    @_verb
+    @verb
     def set_attempts(self, video_id: str, step: str, attempts: int) -> None:
         """Say how often a step was tried."""
         self._redis.hset(self._video_key(video_id, "attempts"), step, attempts)
 
-    @_verb
+    @verb
     def mark(self, video_id: str, marks: Mapping[str, int]) -> None:
         """Remember numbers that are expensive to find in the storage."""
         for name, number in marks.items():
             self._redis.hset(self._video_key(video_id, "marks"), name, number)
 
-    @_verb
+    @verb
     def put_frames(self, video_id: str, frames: Mapping[int, int]) -> None:
         """Say how many frames are done a segment."""
         if frames:
@@ -401,20 +374,20 @@ class VideoBus:
 
     # Exports
 
-    @_verb
+    @verb
     def put_export(self, video_id: str, kind: ExportKind, export: Export) -> None:
         """Say how far a file is."""
         row = json.dumps({**asdict(export), "at": self._now_s()})
         self._redis.hset(self._video_key(video_id, "exports"), kind, row)
 
-    @_verb
+    @verb
     def report_export(self, video_id: str, kind: ExportKind, progress: float) -> None:
         """Say how far the making of a file is, if it is still wanted."""
         key = self._video_key(video_id, "exports")
         if self._redis.hexists(key, kind):
             self.put_export(video_id, kind, Export(ExportState.RUNNING, progress))
 
-    @_verb
+    @verb
     def remove_exports(self, video_id: str, kinds: Sequence[ExportKind]) -> None:
         """Forget files that are there no more."""
         if kinds:
@@ -426,7 +399,7 @@ class VideoBus:
 
     # Time left
 
-    @_verb
+    @verb
     def sample_rate(self, video_id: str, frames_done: int) -> None:
         """Remember how many frames are done now."""
         key = self._video_key(video_id, "rate")
@@ -436,7 +409,7 @@ class VideoBus:
             pipe.pexpire(key, 60_000)
             pipe.execute()
 
-    @_verb
+    @verb
     def frames_per_s(self, video_id: str) -> float | None:
         """How fast a video goes on, over the last half minute; None where that is not known."""
         rows = cast("list[bytes]", self._redis.lrange(self._video_key(video_id, "rate"), 0, -1))
@@ -448,7 +421,7 @@ class VideoBus:
 
     # Keepers
 
-    @_verb
+    @verb
     def lead(self, keeper: str) -> bool:
         """Take or renew the right to look after the videos, for `LEADER_S`."""
         return bool(self._lead(keys=[self._prefix], args=[keeper, int(LEADER_S * 1000)]))
