@@ -898,6 +898,12 @@ def bench_scale(
     is_flag=True,
     help="Search, from --feeds on, for the most feeds with 95 % of the frames within 250 ms.",
 )
+@click.option(
+    "--overload",
+    type=click.IntRange(1, 500),
+    metavar="FEEDS",
+    help="After --seconds add so many feeds, remove them after as long, and see all recover.",
+)
 @_plot
 @_as_json
 def bench_live(
@@ -908,11 +914,13 @@ def bench_live(
     viewers: int,
     clip: Path | None,
     find_limit: bool,
+    overload: int | None,
     plot: Path | None,
     as_json: bool,
 ) -> None:
     """Run everything with N feeds and measure what a viewer gets."""
     from bench import DEMO_CLIP, live
+    from bench import overload as overloaded
 
     path = (clip or DEMO_CLIP).resolve()
 
@@ -921,6 +929,26 @@ def bench_live(
             feeds=count, fps=fps, seconds=seconds, workers=workers, viewers=viewers, clip=path
         )
 
+    if overload is not None:
+        if find_limit:
+            raise click.UsageError("--overload and --find-limit are two runs: give one of them.")
+        if fps < overloaded.LEAST_FPS:
+            raise click.UsageError(
+                f"--overload needs --fps of {overloaded.LEAST_FPS:g} or more: it looks at each "
+                "second by itself."
+            )
+        figures = overloaded.measure(
+            feeds=feeds,
+            more=overload,
+            fps=fps,
+            seconds=seconds,
+            workers=workers,
+            viewers=viewers,
+            clip=path,
+        )
+        _draw("live --overload", figures["rows"], plot)
+        _print_figures(figures, as_json=as_json)
+        return
     if find_limit:
         limit, rows = live.find_limit(feeds, measured)
         _draw("live", rows, plot)

@@ -1,6 +1,7 @@
 """Everything at once: what a viewer gets.
 
-`find_limit` searches for the most feeds that can be served in time.
+`find_limit` searches for the most feeds that can be served in time; what happens beyond is
+`bench.overload`.
 
 Runs the whole of Moodline as `moodline up` does, in a folder of its own, with N feeds of one clip
 in real time, and measures at a plain Socket.IO client, so not what a part claims. Delay is from the
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,11 @@ from bench import DEMO_CLIP
 from shared.errors import MoodlineError
 
 _START_TIMEOUT_S = 60.0
-_WARM_UP_S = 4.0
+_ANSWER_S = 30.0  # on a machine that has no time left
+WARM_UP_S = 4.0
 IN_TIME_S = 0.25
 _HELD = 0.95
+_TRIES = 2
 _MOST_FEEDS = 500
 
 
@@ -59,24 +62,39 @@ class _Viewer:
 def find_limit(
     start: int, measured: Callable[[int], dict[str, Any]]
 ) -> tuple[int, list[dict[str, Any]]]:
-    """Return the most feeds of which 95 % of the frames come in time, and a row for each try.
+    """Return the most feeds of which 95 % of the frames come in time, and a row for each number.
 
     Tries `start`, doubles it until it is too much, and halves the interval from there; 0: not one.
+    A number that fails is tried once more, and its better row counts: other work on the machine
+    makes a run worse, never better, and what was judged too many is not come back to. A number
+    with which Moodline does not come up has no row; raises MoodlineError where not one does.
     """
     rows: dict[int, dict[str, Any]] = {}
+    failure: MoodlineError | None = None
 
     def holds(feeds: int) -> bool:
-        rows[feeds] = measured(feeds)
-        return bool(rows[feeds]["in_time"] >= _HELD)
+        nonlocal failure
+        for _ in range(_TRIES):
+            try:
+                row = measured(feeds)
+            except MoodlineError as error:
+                failure = error
+                continue
+            rows[feeds] = max(rows.get(feeds, row), row, key=lambda each: each["in_time"])
+            if row["in_time"] >= _HELD:
+                return True
+        return False
 
     held, tried = 0, start
     while holds(tried):
         held, tried = tried, min(2 * tried, _MOST_FEEDS)
         if tried == held:
-            return held, [rows[feeds] for feeds in sorted(rows)]
+            break
     while tried - held > 1:
         middle = (held + tried) // 2
         held, tried = (middle, tried) if holds(middle) else (held, middle)
+    if not rows and failure is not None:
+        raise failure
     return held, [rows[feeds] for feeds in sorted(rows)]
 
 
@@ -92,13 +110,15 @@ def measure(
     """
     with (
         tempfile.TemporaryDirectory(prefix="moodline-bench-") as folder,
-        _up(Path(folder), workers=workers, fps=fps) as run,
+        Up(Path(folder), workers=workers, fps=fps) as run,
     ):
         for i in range(feeds):
             run.add_feed(str(clip), f"feed {i + 1}")
         run.wait_until_analysed(feeds)
-        watching = [_watch(run.address, run.feed_ids()) for _ in range(viewers)]
-        time.sleep(_WARM_UP_S)
+        watching = [(viewer := _Viewer(), watch(run, viewer.receive)) for _ in range(viewers)]
+        for _, client in watching:
+            watch_feeds(client, run.counters())
+        time.sleep(WARM_UP_S)
         before, cpu_before = run.counters(), run.cpu_seconds()
         for viewer, _ in watching:
             viewer.counting = True
@@ -133,7 +153,7 @@ def measure(
         ),
         "degraded": dict(Counter(after[feed]["degraded"] or "no" for feed in after)),
         "delay_ms": {
-            name: round(_percentile(delays, share) * 1000, 1)
+            name: round(percentile(delays, share) * 1000, 1)
             for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
         },
         "frames_with_a_face": round(
@@ -146,7 +166,7 @@ def measure(
     }
 
 
-def _percentile(ordered: list[float], share: float) -> float:
+def percentile(ordered: list[float], share: float) -> float:
     if not ordered:
         raise MoodlineError("No frame reached the viewer: see that `moodline up` works here.")
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
@@ -170,17 +190,29 @@ def ordered_client() -> socketio.Client:
     return client
 
 
-def _watch(address: str, feed_ids: list[str]) -> tuple[_Viewer, socketio.Client]:
-    viewer = _Viewer()
+def watch(run: Up, receive: Callable[[dict[str, Any], bytes], None]) -> socketio.Client:
+    """A viewer that hands each frame on and then acknowledges it; `watch_feeds` says which."""
     client = ordered_client()
-    client.on("frame", viewer.receive)
-    client.connect(address, transports=["websocket"])
+    client.on("frame", receive)
+    try:
+        client.connect(run.address, transports=["websocket"])
+    except socketio.exceptions.ConnectionError as error:
+        raise MoodlineError(f"No viewer could connect ({error}): try fewer feeds.") from error
+    return client
+
+
+def watch_feeds(client: socketio.Client, feed_ids: Iterable[str]) -> None:
+    """Have a viewer watch these feeds too."""
     for feed_id in feed_ids:
-        client.call("watch", {"feed": feed_id}, timeout=10)
-    return viewer, client
+        try:
+            client.call("watch", {"feed": feed_id}, timeout=_ANSWER_S)
+        except socketio.exceptions.TimeoutError as error:
+            raise MoodlineError(
+                f"A viewer was not answered within {_ANSWER_S:g} s: try fewer feeds."
+            ) from error
 
 
-class _up:  # noqa: N801 - reads as the command that it runs
+class Up:
     """`moodline up` in a folder of its own, for the length of a `with` block."""
 
     def __init__(self, folder: Path, *, workers: int, fps: float) -> None:
@@ -207,12 +239,12 @@ class _up:  # noqa: N801 - reads as the command that it runs
             start_new_session=True,
         )
 
-    def __enter__(self) -> _up:
+    def __enter__(self) -> Up:
         try:
-            self._wait(lambda: self._get("/api/feeds"), "come up")
+            self._wait(self._answers, "come up")
             # The source that kept `up` from looking for a webcam, in a Redis of its own.
-            (feed,) = self._get("/api/feeds")
-            requests.delete(f"{self.address}/api/feeds/{feed['id']}", timeout=10)
+            for feed_id in self.counters():
+                self.remove_feed(feed_id)
         except BaseException:
             self.__exit__()
             raise
@@ -226,23 +258,22 @@ class _up:  # noqa: N801 - reads as the command that it runs
             self._process.kill()
             self._process.wait()
 
-    def add_feed(self, source: str, name: str) -> None:
-        answer = requests.post(
-            f"{self.address}/api/feeds", json={"source": source, "name": name}, timeout=10
-        )
-        if not answer.ok:
-            raise MoodlineError(f"The feed was not taken: {answer.text}")
+    def add_feed(self, source: str, name: str) -> str:
+        """Add a feed; its id."""
+        body = {"source": source, "name": name}
+        return str(self._ask("POST", "/api/feeds", json=body).json()["id"])
 
-    def feed_ids(self) -> list[str]:
-        return [feed["id"] for feed in self._get("/api/feeds")]
+    def remove_feed(self, feed_id: str) -> None:
+        self._ask("DELETE", f"/api/feeds/{feed_id}")
 
     def counters(self) -> dict[str, dict[str, Any]]:
-        return {feed["id"]: feed for feed in self._get("/api/feeds")}
+        """What each feed tells of itself, by its id."""
+        return {feed["id"]: feed for feed in self._ask("GET", "/api/feeds").json()}
 
     def wait_until_analysed(self, feeds: int) -> None:
         def analysed() -> bool:
-            rows = self._get("/api/feeds")
-            return len(rows) == feeds and all(row["fps_analysed"] > 0 for row in rows)
+            rows = self.counters().values()
+            return len(rows) == feeds and all(row["analysed"] for row in rows)
 
         self._wait(analysed, "analyse its feeds")
 
@@ -261,12 +292,21 @@ class _up:  # noqa: N801 - reads as the command that it runs
             spent[role] = spent.get(role, 0.0) + times.user + times.system
         return spent
 
-    def _get(self, path: str) -> Any:
+    def _answers(self) -> bool:
         try:
-            answer = requests.get(self.address + path, timeout=10)
-            return answer.json() if answer.ok else []
-        except requests.RequestException:
-            return []
+            return bool(self.counters())
+        except MoodlineError:
+            return False
+
+    def _ask(self, method: str, path: str, **options: Any) -> requests.Response:
+        """The answer to a request; raises MoodlineError where it is none, or a refusal."""
+        try:
+            answer = requests.request(method, self.address + path, timeout=_ANSWER_S, **options)
+        except requests.RequestException as error:
+            raise MoodlineError(f"The web process did not answer ({error}).") from error
+        if not answer.ok:
+            raise MoodlineError(f"The web process refused {method} {path}: {answer.text}")
+        return answer
 
     def _wait(self, condition: Callable[[], Any], what: str) -> None:
         deadline = time.monotonic() + _START_TIMEOUT_S

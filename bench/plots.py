@@ -32,6 +32,7 @@ AXES: Mapping[str, Axes] = {
     "video": Axes("workers", ("fps", "bare_fps"), "frames/s", ("detect",)),
     "scale": Axes("workers", ("frames_per_s", "ideal_frames_per_s"), "frames/s"),
     "live": Axes("feeds", ("delay_ms.p50", "delay_ms.p95", "delay_ms.p99"), "ms"),
+    "live --overload": Axes("phase", ("delay_ms.p50", "delay_ms.p95", "delay_ms.max"), "ms"),
 }
 
 

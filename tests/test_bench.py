@@ -15,8 +15,10 @@ from typing import Any
 import psutil
 import pytest
 
-from bench import live, plots
+from bench import live, overload, plots
+from bench.overload import Arrival, Count, Look
 from shared.config import PROJECT_DIR
+from shared.errors import MoodlineError
 
 HAS_TENSORFLOW = importlib.util.find_spec("tensorflow") is not None
 
@@ -130,15 +132,145 @@ def test_the_limit_is_found_from_any_start(limit: int) -> None:
     found, rows = live.find_limit(8, measured)
 
     assert found == limit
-    assert [row["feeds"] for row in rows] == sorted(tried)
-    assert len(tried) == len(set(tried)) <= 8
+    assert [row["feeds"] for row in rows] == sorted(set(tried))
+    assert len(rows) <= 8
+    assert all(tried.count(feeds) == (1 if feeds <= limit else 2) for feeds in tried)
+
+
+def test_a_number_of_feeds_that_failed_by_chance_is_tried_again() -> None:
+    shares = {8: iter([0.5, 0.97]), 16: iter([0.6, 0.7]), 12: iter([0.99]), 14: iter([0.4, 0.3])}
+
+    def measured(feeds: int) -> dict[str, Any]:
+        return {"feeds": feeds, "in_time": next(shares.get(feeds, iter([0.0, 0.1])), 0.0)}
+
+    found, rows = live.find_limit(8, measured)
+
+    assert found == 12
+    assert {row["feeds"]: row["in_time"] for row in rows}.items() >= {8: 0.97, 16: 0.7}.items()
+
+
+def test_feeds_with_which_nothing_comes_up_are_too_many() -> None:
+    def measured(feeds: int) -> dict[str, Any]:
+        if feeds > 5:
+            raise MoodlineError("It did not come up.")
+        return {"feeds": feeds, "in_time": 1.0}
+
+    found, rows = live.find_limit(4, measured)
+
+    assert (found, [row["feeds"] for row in rows]) == (5, [4, 5])
+
+
+def test_where_nothing_comes_up_at_all_there_is_no_limit_but_a_reason() -> None:
+    def measured(feeds: int) -> dict[str, Any]:
+        raise MoodlineError("It did not come up.")
+
+    with pytest.raises(MoodlineError, match="did not come up"):
+        live.find_limit(4, measured)
+
+
+def looks(*rows: tuple[float, int, int, str]) -> list[Look]:
+    """Looks at one feed: when, frames analysed and dropped so far, its step of overload."""
+    return [
+        Look(at, {"a": Count(analysed, dropped, degraded)})
+        for at, analysed, dropped, degraded in rows
+    ]
+
+
+def arrivals(begin: float, *delays_s: float, feed: str = "a") -> list[Arrival]:
+    """Ten frames in each second, all of its delay."""
+    return [
+        Arrival(begin + second + tenth / 10, feed, delay_s)
+        for second, delay_s in enumerate(delays_s)
+        for tenth in range(10)
+    ]
+
+
+CALM = [(100.0 + k / 2, 0, 7, "") for k in range(11)]
+
+
+@pytest.mark.parametrize(
+    ("changed", "delays_s", "expected"),
+    [
+        ({}, [0.1] * 5, 0.0),
+        ({0: "skip", 3: "smaller"}, [0.1] * 5, 2.0),  # the next look after the last step
+        ({}, [0.3, 0.1, 0.3, 0.1, 0.1], 3.0),  # the end of the last late second
+        ({9: "skip"}, [0.1] * 5, 5.0),
+        ({10: "skip"}, [0.1] * 5, None),  # it ends in a step
+        ({}, [0.1, 0.1, 0.1, 0.1, 0.3], None),  # it ends late
+    ],
+)
+def test_recovered_is_from_when_nothing_is_wrong_any_more(
+    changed: dict[int, str], delays_s: list[float], expected: float | None
+) -> None:
+    rows = [(*row[:3], changed.get(k, "")) for k, row in enumerate(CALM)]
+
+    found = overload.recovered_s(100.0, ["a"], looks(*rows), arrivals(100.0, *delays_s))
+
+    assert found == expected
+
+
+def test_a_frame_dropped_late_is_no_recovery_but_one_before_the_end_of_the_overload_is() -> None:
+    before = [(99.0, 0, 0, "skip")]
+    rows = [(at, 0, 7 if at < 102.0 else 8, "") for at, *_ in CALM]
+
+    found = overload.recovered_s(100.0, ["a"], looks(*before, *rows), arrivals(100.0, *[0.1] * 5))
+
+    assert found == 2.5
+
+
+def test_a_second_without_a_frame_of_one_of_the_feeds_is_no_recovery() -> None:
+    both = [Look(look.at, {"a": look.feeds["a"], "b": look.feeds["a"]}) for look in looks(*CALM)]
+    seen = arrivals(100.0, *[0.1] * 5)
+    late = [each for each in arrivals(100.0, *[0.1] * 5, feed="b") if not 101 <= each.at < 102]
+
+    assert overload.recovered_s(100.0, ["a", "b"], both, seen + late) == 2.0
+    assert overload.recovered_s(100.0, ["a", "b"], both, seen) is None
+
+
+def test_a_phase_tells_rates_and_drops_of_feeds_that_were_there_throughout() -> None:
+    seen = [
+        Look(10.0, {"a": Count(0, 0, ""), "b": Count(100, 5, "")}),
+        Look(11.0, {"a": Count(20, 0, "skip"), "b": Count(130, 5, "skip"), "c": Count(1, 0, "")}),
+        Look(12.0, {"a": Count(20, 8, ""), "b": Count(160, 5, ""), "c": Count(9, 90, "")}),
+        Look(13.0, {"a": Count(900, 900, "")}),
+    ]
+    came = arrivals(10.0, 0.1, 0.2, 0.9) + arrivals(10.0, 0.1, 0.3, 0.9, feed="b")
+
+    row = overload.phase((10.0, 12.0), ["a", "b"], seen, came)
+
+    assert (row["seconds"], row["feeds"]) == (2.0, 3)
+    assert (row["analysed_fps_min"], row["analysed_fps_mean"]) == (10.0, 20.0)
+    assert (row["dropped_max"], row["dropped_mean"]) == (8, 4.0)
+    assert (row["delay_ms"]["p50"], row["delay_ms"]["max"]) == (200.0, 900.0)
+    assert row["calm"] == 0.5
+    assert row["degraded"] == {"skip": 2}
+
+
+def test_overload_tells_of_every_phase_and_of_the_way_back() -> None:
+    figures = bench(
+        *("live", "--feeds", "1", "--overload", "2", "--fps", "5"),
+        *("--seconds", "2", "--workers", "1"),
+    )
+
+    rows = {row["phase"]: row for row in figures["rows"]}
+    assert list(rows) == ["before", "joining", "overload", "after"]
+    assert [rows[name]["feeds"] for name in ("before", "overload", "after")] == [1, 3, 1]
+    for row in rows.values():
+        assert row["delay_ms"]["p50"] <= row["delay_ms"]["p95"] <= row["delay_ms"]["max"]
+    assert rows["before"]["analysed_fps_min"] > 0
+    assert rows["overload"]["analysed_fps_min"] > 0
+    assert "recovered_s" in figures  # in 2 s it may have been too early for it
 
 
 @pytest.mark.parametrize("command", plots.AXES)
 def test_every_benchmarks_rows_can_be_drawn(command: str, tmp_path: Path) -> None:
     axes = plots.AXES[command]
     rows = [
-        {axes.x: x, **dict.fromkeys(axes.by, "a"), "delay_ms": {"p50": 1, "p95": 2, "p99": 3}}
+        {
+            axes.x: x,
+            **dict.fromkeys(axes.by, "a"),
+            "delay_ms": {"p50": 1, "p95": 2, "p99": 3, "max": 4},
+        }
         | {y: 1.0 for y in axes.y if "." not in y}
         for x in (1, 2)
     ]
@@ -217,6 +349,8 @@ def test_scale_leaves_no_process_behind_however_it_ends(
         ("scale", "--workers", "1,x"),
         ("scale", "--feeds", "501"),
         ("pipeline", "--clip", "nowhere.mp4"),
+        ("live", "--overload", "4", "--find-limit"),
+        ("live", "--overload", "4", "--fps", "1"),
     ],
     ids=" ".join,
 )
