@@ -46,6 +46,7 @@ from shared.schema import (
     Timeline,
     TimelinePoint,
     Trial,
+    Trouble,
     WorkerReport,
 )
 from shared.source import Source, mask_address
@@ -555,7 +556,9 @@ class Bus:
     @_verb
     def answer_trial(self, trial_id: str, answer: FirstPicture) -> None:
         """Say what a trial gave; forgotten after `TRIAL_TTL_S` if nobody asks."""
-        head = json.dumps({"problem": answer.problem, "feed": answer.feed}).encode()
+        head = json.dumps(
+            {"problem": answer.problem, "feed": answer.feed, "trouble": answer.trouble}
+        ).encode()
         with self._redis.pipeline() as pipe:
             pipe.rpush(self._key("trial", trial_id, "answer"), head + b"\n" + answer.jpeg)
             pipe.pexpire(self._key("trial", trial_id, "answer"), int(TRIAL_TTL_S * 1000))
@@ -621,6 +624,7 @@ class Bus:
                     "fps_in": report.fps_in,
                     "reconnects": report.reconnects,
                     "too_fast": report.too_fast,
+                    "trouble": report.trouble,
                 },
             )
             pipe.pexpire(key, int(CAPTURE_TTL_S * 1000))
@@ -988,8 +992,10 @@ def _status(
     since_ms = (now - span_s) * 1000
     state = FeedState(capture[b"state"].decode()) if capture else FeedState.STARTING
     error = capture[b"error"].decode() if capture else "" if capturing else _NO_CAPTURE
+    without = "" if capturing else Trouble.NO_CAPTURE
+    trouble = capture.get(b"trouble", b"").decode() if capture else without
     if feed is not None and not Feed.from_json(feed).enabled:
-        state, error = FeedState.DISABLED, ""  # whatever its capture said last
+        state, error, trouble = FeedState.DISABLED, "", ""  # whatever its capture said last
     return FeedStatus(
         state=state,
         error=error,
@@ -1004,6 +1010,7 @@ def _status(
         viewers=viewers,
         aside=aside.partition(b" ")[2].decode() if aside else "",
         degraded=Degraded(degraded.decode()) if degraded else Degraded.NO,
+        trouble=trouble,
     )
 
 

@@ -38,7 +38,14 @@ class MediaError(MoodlineError):
 
 
 class SourceError(MoodlineError):
-    """A camera, stream, file or folder cannot be opened or read."""
+    """A camera, stream, file or folder cannot be opened or read.
+
+    `trouble` is the message's kind (`shared.schema.Trouble`), where it has one.
+    """
+
+    def __init__(self, message: str, trouble: str = "") -> None:
+        super().__init__(message)
+        self.trouble = trouble
 
 
 class SourceEnded(SourceError):

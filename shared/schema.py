@@ -39,6 +39,40 @@ class FeedState(StrEnum):
     DISABLED = "disabled"  # on purpose, by a person: nothing is captured
 
 
+class Trouble(StrEnum):
+    """The kind of a feed's error: for programs, and for pages in other languages than English."""
+
+    NO_CAPTURE = "no_capture"  # no process captures
+    CAPTURE_FAILED = "capture_failed"  # the feed's process ended, and starts again
+    HUNG = "hung"
+    ENDED = "ended"
+    NO_PICTURE = "no_picture"  # nothing comes, or nothing that is one
+    BROWSER_SILENT = "browser_silent"
+    NO_WEBCAM = "no_webcam"
+    WEBCAM_DENIED = "webcam_denied"  # to this user
+    WEBCAM_BUSY = "webcam_busy"
+    WEBCAM_GONE = "webcam_gone"
+    NO_FILE = "no_file"
+    FILE_DENIED = "file_denied"
+    IS_FOLDER = "is_folder"  # and a file was named
+    NO_VIDEO = "no_video"
+    NO_IMAGE = "no_image"  # in a folder
+    FOLDER_UNREADABLE = "folder_unreadable"
+    LOGIN = "login"  # user and password are missing or wrong
+    DENIED = "denied"  # to this user and password
+    CODEC = "codec"
+    ADDRESS_KIND = "address_kind"
+    NO_PATH = "no_path"  # behind the host
+    REFUSED = "refused"  # the connection
+    BROKEN_OFF = "broken_off"
+    CLOSED = "closed"
+    SILENT = "silent"
+    UNREACHABLE = "unreachable"
+    TOO_MANY = "too_many"  # connections
+    BAD_REQUEST = "bad_request"
+    CAMERA_FAILED = "camera_failed"
+
+
 class Drop(StrEnum):
     """Why a live frame was not analysed."""
 
@@ -292,6 +326,7 @@ class Outcome:
 class CaptureReport:
     """What a capture process says of its feed, about once a second.
 
+    `trouble` is the kind of the error, "" where it has none.
     `too_fast` counts what a browser's camera sent and the feed did not take.
     """
 
@@ -300,6 +335,7 @@ class CaptureReport:
     fps_in: float = 0.0
     reconnects: int = 0
     too_fast: int = 0
+    trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,12 +350,14 @@ class Trial:
 class FirstPicture:
     """What a trial gave: a JPEG, or in `problem` why there is none, free of credentials.
 
+    `trouble` is the kind of the problem, "" where it has none.
     `feed` is the feed that has the source open already and whose newest picture this is, if so.
     """
 
     jpeg: bytes = b""
     problem: str = ""
     feed: str = ""
+    trouble: str = ""
 
     def __post_init__(self) -> None:
         require(bool(self.jpeg) != bool(self.problem), "a picture or a problem", self.problem)
@@ -329,7 +367,8 @@ class FirstPicture:
 class FeedStatus:
     """All that is known of a running feed; counters run since the feed or Redis started.
 
-    `aside` is why the last frame that could not be analysed could not ("": there was none).
+    `aside` is why the last frame that could not be analysed could not ("": there was none),
+    `trouble` the kind of the error ("": none, or one that a newer version added).
     """
 
     state: FeedState
@@ -345,6 +384,7 @@ class FeedStatus:
     viewers: int
     aside: str = ""
     degraded: Degraded = Degraded.NO
+    trouble: str = ""
 
     @property
     def dropped(self) -> int:

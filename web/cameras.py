@@ -28,7 +28,7 @@ from shared.bus import Bus
 from shared.config import Settings
 from shared.errors import BusError, Conflict, InvalidRecord, MoodlineError, NotFound
 from shared.jobs import Jobs
-from shared.schema import MAX_NAME_LENGTH, CaptureReport, Feed, FeedState
+from shared.schema import MAX_NAME_LENGTH, CaptureReport, Feed, FeedState, Trouble
 from shared.source import Source, SourceKind
 
 _log = structlog.get_logger(__name__)
@@ -71,13 +71,14 @@ class _Camera:
         """How the camera does now; frames/s are counted over the last three seconds at most."""
         now, state = time.monotonic(), self.state
         kept = sum(at >= now - _RATE_SPAN_S for at in self._kept_at.copy())
-        error = ""
+        error = trouble = ""
         if state is FeedState.STALLED:
             error = (
                 "The browser sends no pictures: look at the page that the camera was started on."
             )
+            trouble = Trouble.BROWSER_SILENT
         span_s = min(_RATE_SPAN_S, max(1.0, now - self._live_since))
-        return CaptureReport(state, error, kept / span_s, too_fast=self.too_fast)
+        return CaptureReport(state, error, kept / span_s, too_fast=self.too_fast, trouble=trouble)
 
     def has_turn(self) -> bool:
         """Whether one more picture may come now."""

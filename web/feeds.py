@@ -41,6 +41,7 @@ def describe(
         "kind": feed.source.kind.value,
         "status": status.state.value,
         "error": status.error or None,
+        "error_kind": status.trouble or None,
         "fps_in": round(status.fps_in, 2),
         "fps_analysed": round(status.fps_analysed, 2),
         "captured": status.captured,

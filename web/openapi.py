@@ -6,7 +6,16 @@ from typing import Any
 
 from shared import events, video
 from shared.recordings import Ending, RecordingState
-from shared.schema import MAX_FPS, MAX_NAME_LENGTH, MAX_WIDTH, MIN_WIDTH, Degraded, Drop, FeedState
+from shared.schema import (
+    MAX_FPS,
+    MAX_NAME_LENGTH,
+    MAX_WIDTH,
+    MIN_WIDTH,
+    Degraded,
+    Drop,
+    FeedState,
+    Trouble,
+)
 
 _NUMBER = {"type": "number"}
 _COUNT = {"type": "integer", "minimum": 0}
@@ -741,6 +750,7 @@ def _schemas() -> dict[str, Any]:
                 "kind": {"enum": ["webcam", "stream", "file", "folder", "demo", "browser"]},
                 "status": {"enum": [state.value for state in FeedState]},
                 "error": {"type": ["string", "null"]},
+                "error_kind": _error_kind(),
                 "fps_in": _NUMBER,
                 "fps_analysed": _NUMBER,
                 "captured": _COUNT,
@@ -892,6 +902,8 @@ def _schemas() -> dict[str, Any]:
                 "status": {"type": "integer"},
                 "detail": {**_TEXT, "description": "What was wrong and what to do."},
                 "field": {**_TEXT, "description": "The field of the request that was wrong."},
+                "error_kind": _error_kind(),
+                "source": {**_TEXT, "description": "The source that was tried, masked."},
             },
         },
     }
@@ -990,6 +1002,13 @@ def _json(description: str, schema: dict[str, Any]) -> dict[str, Any]:
 def _problem(description: str) -> dict[str, Any]:
     schema = {"$ref": "#/components/schemas/Problem"}
     return {"description": description, "content": {"application/problem+json": {"schema": schema}}}
+
+
+def _error_kind() -> dict[str, Any]:
+    return {
+        "enum": [*(trouble.value for trouble in Trouble), None],
+        "description": "The kind of the error with a source, where it has one.",
+    }
 
 
 def _feed_id() -> dict[str, Any]:

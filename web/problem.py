@@ -47,7 +47,7 @@ class Refused(MoodlineError):
     """A request that cannot be done as it is; `status` says why in HTTP's words.
 
     `field` names what is wrong with it, if that is one thing; `retry_after_s` is given where the
-    same request will do later.
+    same request will do later; `more` are further members of the answer.
     """
 
     def __init__(
@@ -57,8 +57,10 @@ class Refused(MoodlineError):
         *,
         field: str | None = None,
         retry_after_s: int | None = None,
+        **more: Any,
     ) -> None:
         super().__init__(detail)
+        self.more = more
         self.status = status
         self.field = field
         self.retry_after_s = retry_after_s
@@ -92,8 +94,8 @@ def register(app: Flask) -> None:
 
 
 def _refused(error: Refused) -> Response:
-    more = {} if error.field is None else {"field": error.field}
-    answer = problem(error.status, str(error), **more)
+    field = {} if error.field is None else {"field": error.field}
+    answer = problem(error.status, str(error), **field, **error.more)
     if error.retry_after_s is not None:
         answer.headers["Retry-After"] = str(error.retry_after_s)
     return answer

@@ -69,7 +69,13 @@ def blueprint(bus: Bus) -> Blueprint:
         with allowance.turn():
             found = _try(bus, source)
         if found.problem:
-            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, found.problem, field="source")
+            raise Refused(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                found.problem,
+                field="source",
+                error_kind=found.trouble or None,
+                source=source.masked,
+            )
         headers = {"Moodline-Feed": found.feed} if found.feed else {}
         return Response(found.jpeg, mimetype="image/jpeg", headers=headers)
 

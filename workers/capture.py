@@ -36,7 +36,7 @@ from shared.bus import Bus
 from shared.config import Settings
 from shared.errors import BusError, MoodlineError
 from shared.jobs import Jobs
-from shared.schema import CaptureReport, Feed, FeedState
+from shared.schema import CaptureReport, Feed, FeedState, Trouble
 from shared.source import Source, SourceKind
 from workers.kept_rows import KeptRows
 from workers.recorders import recorders
@@ -111,7 +111,9 @@ class _Child:
         self._pauses = Pauses(0.5, 15.0)
         self._started_at = self._start_at = 0.0
         self._kill_at: float | None = None  # set while it was told to stop
-        self._report: tuple[FeedState, str] | None = None  # what to say while there is no process
+        self._report: tuple[FeedState, str, Trouble] | None = (
+            None  # what to say while there is no process
+        )
 
     @property
     def runs(self) -> bool:
@@ -122,8 +124,8 @@ class _Child:
         """What to report of this feed, if its own process cannot."""
         if self._process is not None or self._report is None:
             return None
-        state, error = self._report
-        return CaptureReport(state, error, 0.0, self.reconnects)
+        state, error, trouble = self._report
+        return CaptureReport(state, error, 0.0, self.reconnects, trouble=trouble)
 
     def change(self, feed: Feed) -> None:
         """Capture the feed as it is now.
@@ -170,7 +172,8 @@ class _Child:
 
     def _died(self, code: int, now: float) -> None:
         if code == EXIT_ENDED:
-            self._report = FeedState.ENDED, f"{self.feed.source.masked} has ended."
+            error = f"{self.feed.source.masked} has ended."
+            self._report = FeedState.ENDED, error, Trouble.ENDED
             return
         if now - self._started_at > _STEADY_S:
             self._pauses.reset()
@@ -179,7 +182,8 @@ class _Child:
             EXIT_HUNG: "The source hung and gave no picture; it is opened anew.",
             EXIT_GONE: "The feed was not found; it is looked for again.",
         }.get(code, f"The capture process ended unexpectedly ({_ending(code)}); it starts again.")
-        self._report = FeedState.RECONNECTING, reason
+        trouble = Trouble.HUNG if code == EXIT_HUNG else Trouble.CAPTURE_FAILED
+        self._report = FeedState.RECONNECTING, reason, trouble
         _log.warning("a feed's capture process ended", feed=self.feed.id, reason=reason)
 
 

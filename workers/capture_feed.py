@@ -30,7 +30,7 @@ from shared.bus import Bus
 from shared.config import Settings
 from shared.errors import BusError, NotFound, SourceEnded, SourceError, SourceRefused
 from shared.jobs import Jobs
-from shared.schema import CaptureReport, Feed, FeedState
+from shared.schema import CaptureReport, Feed, FeedState, Trouble
 from workers import sources
 from workers.capture import EXIT_ENDED, EXIT_GONE, EXIT_HUNG, EXIT_STOPPED, Pauses
 from workers.sources import Limits, Picture, Pulse
@@ -77,7 +77,7 @@ class FeedReader:
         self._jpeg_quality = jpeg_quality
         self._reconnects = reconnects
         self._state = FeedState.RECONNECTING if reconnects else FeedState.STARTING
-        self._error = ""
+        self._error = self._trouble = ""
         self._live_since = 0.0
         self._kept_at: deque[float] = deque(maxlen=256)
         self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
@@ -102,11 +102,12 @@ class FeedReader:
         """How the source does now; frames/s are counted over the last three seconds at most."""
         now = time.monotonic()
         kept = sum(at >= now - _RATE_SPAN_S for at in self._kept_at.copy())
-        state, error = self.state, self._error
+        state, error, trouble = self.state, self._error, self._trouble
         if state is FeedState.STALLED:
             error = f"No picture for {self.pulse.age_s:.0f} s: check the camera and the network."
+            trouble = Trouble.NO_PICTURE
         span_s = min(_RATE_SPAN_S, max(1.0, now - self._live_since))
-        return CaptureReport(state, error, kept / span_s, self._reconnects)
+        return CaptureReport(state, error, kept / span_s, self._reconnects, trouble=trouble)
 
     def _run(self) -> None:
         try:
@@ -124,6 +125,7 @@ class FeedReader:
                 self._read_once()
             except SourceEnded as error:
                 self._state, self._error = FeedState.ENDED, str(error)
+                self._trouble = error.trouble
                 self.ended.set()
                 return
             except SourceError as error:
@@ -135,7 +137,7 @@ class FeedReader:
                 state = FeedState.ERROR if refused else FeedState.RECONNECTING
                 if (state, str(error)) != (self._state, self._error):
                     _log.warning("a feed gives no pictures", feed=self._feed.id, error=str(error))
-                self._state, self._error = state, str(error)
+                self._state, self._error, self._trouble = state, str(error), error.trouble
                 self._pause((slowly if refused else soon).next_s())
                 self._reconnects += 1
 
@@ -149,7 +151,7 @@ class FeedReader:
         )
         for picture in pictures:
             if self._state is not FeedState.LIVE:
-                self._state, self._error = FeedState.LIVE, ""
+                self._state, self._error, self._trouble = FeedState.LIVE, "", ""
                 self._live_since = time.monotonic()
                 self._kept_at.clear()
                 _log.info("a feed is live", feed=self._feed.id, source=self._feed.source.masked)

@@ -53,7 +53,7 @@ def _look(settings: Settings, bus: Bus, source: Source, captured_by: str) -> Fir
             return FirstPicture(_narrow(jpeg, encoder), feed=captured_by)
         return FirstPicture(_first(source, limits, settings.jpeg_quality))
     except SourceError as error:
-        return FirstPicture(problem=str(error))
+        return FirstPicture(problem=str(error), trouble=error.trouble)
     except Exception:  # noqa: BLE001 - a defect: say it without credentials
         trace = source.scrub(traceback.format_exc())
         _log.error("a source could not be tried, by a defect", trace=trace)

@@ -38,7 +38,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from shared.errors import SourceEnded, SourceError, SourceRefused
-from shared.schema import Feed
+from shared.schema import Feed, Trouble
 from shared.source import Source, SourceKind
 
 ImageBGR = NDArray[np.uint8]  # (height, width, 3)
@@ -296,7 +296,8 @@ class _Reader:
             if not camera.isOpened():
                 raise SourceRefused(
                     f"Webcam {locator} does not open: close the program that uses it, "
-                    "or give another number."
+                    "or give another number.",
+                    Trouble.WEBCAM_BUSY,
                 )
             # Compressed pictures, because raw ones of more than 640x480 do not fit through USB 2
             # at full rate; and no queue in the driver, so that each picture is the newest.
@@ -306,7 +307,8 @@ class _Reader:
             while not self._stop.is_set() and self._limits.width == width:
                 if not camera.grab():
                     raise SourceError(
-                        f"Webcam {locator} gives no more pictures: check that it is plugged in."
+                        f"Webcam {locator} gives no more pictures: check that it is plugged in.",
+                        Trouble.WEBCAM_GONE,
                     )
                 captured_at = time.time()
                 self._pulse.beat()
@@ -331,7 +333,9 @@ class _Reader:
             if self._stop.is_set():
                 return
             if not bounded:
-                raise SourceError(f"{self._source.masked} closed the connection: {_ADDRESS}.")
+                raise SourceError(
+                    f"{self._source.masked} closed the connection: {_ADDRESS}.", Trouble.CLOSED
+                )
             self._require_loop()
 
     def file(self, path: Path) -> Iterator[Picture]:
@@ -358,7 +362,8 @@ class _Reader:
             if self._played_s == began_s:
                 raise SourceRefused(
                     f"The folder {folder} holds no image that can be read: "
-                    f"put some there ({', '.join(_IMAGE_SUFFIXES)})."
+                    f"put some there ({', '.join(_IMAGE_SUFFIXES)}).",
+                    Trouble.NO_IMAGE,
                 )
             self._clock.wait_until(self._played_s)
             self._require_loop()
@@ -376,7 +381,7 @@ class _Reader:
             if self._stop.is_set():
                 return
             if waited_s >= NO_FRAME_S:  # FFmpeg takes our time limit for the end of some streams
-                raise SourceError(f"{self._source.masked} {_SILENT}.")
+                raise SourceError(f"{self._source.masked} {_SILENT}.", Trouble.SILENT)
             if packet.size and not backlog.skips(waited_s, packet.is_keyframe):
                 timed = not counted and packet.pts is not None
                 if stream.codec_context.name == "mjpeg" and self._encoder.fits(bytes(packet)):
@@ -418,7 +423,8 @@ class _Reader:
             self._require_frames()
         if frames == 0:
             raise SourceRefused(
-                f"{self._source.masked} holds no picture that can be decoded: give another."
+                f"{self._source.masked} holds no picture that can be decoded: give another.",
+                Trouble.NO_VIDEO,
             )
         self._played_s = t_s + (frame_s if frames > 1 else 1 / self._limits.fps)
         self._clock.wait_until(self._played_s)
@@ -427,12 +433,13 @@ class _Reader:
         if self._pulse.age_s > NO_FRAME_S:
             raise SourceError(
                 f"{self._source.masked} sends, but gave no picture for {NO_FRAME_S:g} s: "
-                "check what the camera sends."
+                "check what the camera sends.",
+                Trouble.NO_PICTURE,
             )
 
     def _require_loop(self) -> None:
         if not self._feed.loop and not self._stop.is_set():
-            raise SourceEnded(f"{self._source.masked} has ended.")
+            raise SourceEnded(f"{self._source.masked} has ended.", Trouble.ENDED)
 
 
 def _require_device(locator: str) -> None:
@@ -441,11 +448,13 @@ def _require_device(locator: str) -> None:
     if not path.exists():
         found = ", ".join(sorted(str(other) for other in Path("/dev").glob("video*"))) or "none"
         raise SourceRefused(
-            f"There is no webcam {path}: plug it in, or give another number (found: {found})."
+            f"There is no webcam {path}: plug it in, or give another number (found: {found}).",
+            Trouble.NO_WEBCAM,
         )
     if not os.access(path, os.R_OK | os.W_OK):
         raise SourceRefused(
-            f"The webcam {path} may not be used by this user: add the user to the group 'video'."
+            f"The webcam {path} may not be used by this user: add the user to the group 'video'.",
+            Trouble.WEBCAM_DENIED,
         )
 
 
@@ -453,19 +462,24 @@ def _require_file(path: Path) -> None:
     try:
         path.open("rb").close()
     except OSError as error:
-        raise SourceRefused(_file_trouble(path, error)) from error
+        raise SourceRefused(*_file_trouble(path, error)) from error
     if not path.is_file():
-        raise SourceRefused(f"{path} is no video file: give a file, or a folder of images.")
+        raise SourceRefused(
+            f"{path} is no video file: give a file, or a folder of images.", Trouble.NO_VIDEO
+        )
 
 
-def _file_trouble(path: Path, error: OSError) -> str:
+def _file_trouble(path: Path, error: OSError) -> tuple[str, str]:
+    """The sentence for an error, and its kind."""
     if isinstance(error, FileNotFoundError):
-        return f"There is no file {path}: check the name and the folder."
+        return f"There is no file {path}: check the name and the folder.", Trouble.NO_FILE
     if isinstance(error, PermissionError):
-        return f"The file {path} may not be read by this user: change its permissions."
+        sentence = f"The file {path} may not be read by this user: change its permissions."
+        return sentence, Trouble.FILE_DENIED
     if isinstance(error, IsADirectoryError):
-        return f"{path} is a folder: give a video file, or a folder that holds images."
-    return f"The file {path} cannot be read ({os.strerror(error.errno or 0)})."
+        sentence = f"{path} is a folder: give a video file, or a folder that holds images."
+        return sentence, Trouble.IS_FOLDER
+    return f"The file {path} cannot be read ({os.strerror(error.errno or 0)}).", ""
 
 
 class _Opened:
@@ -490,7 +504,9 @@ class _Opened:
             raise _explained(self._source, error, self._pulse.age_s >= _OPEN_TIMEOUT_S) from None
         self._pulse.beat()
         if not self._container.streams.video:
-            raise SourceRefused(f"{self._source.masked} holds no video: give one that does.")
+            raise SourceRefused(
+                f"{self._source.masked} holds no video: give one that does.", Trouble.NO_VIDEO
+            )
         return self._container
 
     def __exit__(self, kind: object, error: BaseException | None, _trace: object) -> None:
@@ -542,28 +558,53 @@ def _decoded(packet: av.Packet[Any]) -> list[av.VideoFrame]:
 
 _ADDRESS = "check the address, the camera and the network"
 _SILENT = f"does not answer: {_ADDRESS}"
-_REASONS: dict[type[Exception], str] = {
+_BROKEN_OFF = f"broke off the connection: {_ADDRESS}"
+_NOTHING_TO_READ = "holds no video that can be read: check what it is"
+_REASONS: dict[type[Exception], tuple[Trouble, str]] = {
     av.error.HTTPUnauthorizedError: (
+        Trouble.LOGIN,
         "asks for a user and a password, or these are wrong: "
-        "write the address as scheme://user:password@host/path"
+        "write the address as scheme://user:password@host/path",
     ),
-    av.error.HTTPForbiddenError: "does not allow this user: check user and password",
-    av.error.DecoderNotFoundError: "sends a kind of video that cannot be decoded: try H.264",
-    av.error.ProtocolNotFoundError: "leads to an address of a kind that is not opened",
-    av.error.HTTPNotFoundError: "does not know this path: check what follows the host",
-    av.error.InvalidDataError: "holds no video that can be read: check what it is",
-    av.error.DemuxerNotFoundError: "holds no video that can be read: check what it is",
+    av.error.HTTPForbiddenError: (
+        Trouble.DENIED,
+        "does not allow this user: check user and password",
+    ),
+    av.error.DecoderNotFoundError: (
+        Trouble.CODEC,
+        "sends a kind of video that cannot be decoded: try H.264",
+    ),
+    av.error.ProtocolNotFoundError: (
+        Trouble.ADDRESS_KIND,
+        "leads to an address of a kind that is not opened",
+    ),
+    av.error.HTTPNotFoundError: (
+        Trouble.NO_PATH,
+        "does not know this path: check what follows the host",
+    ),
+    av.error.InvalidDataError: (Trouble.NO_VIDEO, _NOTHING_TO_READ),
+    av.error.DemuxerNotFoundError: (Trouble.NO_VIDEO, _NOTHING_TO_READ),
     av.error.ConnectionRefusedError: (
-        "refuses the connection: check that the camera is on and the port is right"
+        Trouble.REFUSED,
+        "refuses the connection: check that the camera is on and the port is right",
     ),
-    av.error.ConnectionResetError: f"broke off the connection: {_ADDRESS}",
-    av.error.BrokenPipeError: f"broke off the connection: {_ADDRESS}",
-    av.error.EOFError: f"closed the connection: {_ADDRESS}",
-    av.error.TimeoutError: _SILENT,
-    av.error.ExitError: _SILENT,  # PyAV's time limit
-    av.error.HTTPTooManyRequestsError: "asks for fewer connections: close other viewers",
-    av.error.HTTPClientError: "does not accept the request: check the address",
-    av.error.HTTPServerError: "reports an error of its own: check or restart the camera",
+    av.error.ConnectionResetError: (Trouble.BROKEN_OFF, _BROKEN_OFF),
+    av.error.BrokenPipeError: (Trouble.BROKEN_OFF, _BROKEN_OFF),
+    av.error.EOFError: (Trouble.CLOSED, f"closed the connection: {_ADDRESS}"),
+    av.error.TimeoutError: (Trouble.SILENT, _SILENT),
+    av.error.ExitError: (Trouble.SILENT, _SILENT),  # PyAV's time limit
+    av.error.HTTPTooManyRequestsError: (
+        Trouble.TOO_MANY,
+        "asks for fewer connections: close other viewers",
+    ),
+    av.error.HTTPClientError: (
+        Trouble.BAD_REQUEST,
+        "does not accept the request: check the address",
+    ),
+    av.error.HTTPServerError: (
+        Trouble.CAMERA_FAILED,
+        "reports an error of its own: check or restart the camera",
+    ),
 }
 _FOR_A_PERSON = (
     av.error.HTTPUnauthorizedError,
@@ -577,18 +618,23 @@ def _explained(source: Source, error: av.error.FFmpegError, timed_out: bool) -> 
     """Our sentence for FFmpeg's error, by its kind alone; its text may hold the password.
 
     What was cut off by our time limit is told by that: FFmpeg takes it for damaged data at times.
+    Of RTSP it says the same where no way leads to the host, or that breaks off the conversation.
     """
     number = error.errno or 0
-    kinds = (reason for kind, reason in _REASONS.items() if isinstance(error, kind))
-    if source.kind is SourceKind.STREAM and timed_out:
-        reason = _SILENT
-    elif source.kind is SourceKind.STREAM and number == errno.EIO:  # also: a host without address
-        reason = f"cannot be reached, or broke off the connection: {_ADDRESS}"
-    else:
-        unnamed = os.strerror(number) if 0 < number < 200 else "unknown reason"
-        reason = next(kinds, f"cannot be read ({unnamed}): check it")
+    found = (reason for kind, reason in _REASONS.items() if isinstance(error, kind))
+    unnamed = os.strerror(number) if 0 < number < 200 else "unknown reason"
+    trouble, reason = next(found, ("", f"cannot be read ({unnamed}): check it"))
+    if source.kind is SourceKind.STREAM:
+        if timed_out:
+            trouble, reason = Trouble.SILENT, _SILENT
+        elif number == errno.EIO:  # also: a host without address
+            trouble = Trouble.UNREACHABLE
+            reason = f"cannot be reached, or broke off the connection: {_ADDRESS}"
+        elif trouble == Trouble.NO_VIDEO and source.locator.startswith("rtsp"):
+            trouble = Trouble.UNREACHABLE
+            reason = f"cannot be reached, or gives no answer that is a video: {_ADDRESS}"
     stays = source.kind is not SourceKind.STREAM or isinstance(error, _FOR_A_PERSON)
-    return (SourceRefused if stays else SourceError)(f"{source.masked} {reason}.")
+    return (SourceRefused if stays else SourceError)(f"{source.masked} {reason}.", trouble)
 
 
 def _images(folder: Path) -> list[Path]:
@@ -598,5 +644,6 @@ def _images(folder: Path) -> list[Path]:
     except OSError as error:
         raise SourceRefused(
             f"The folder {folder} cannot be read ({os.strerror(error.errno or 0)}): "
-            "check its name and permissions."
+            "check its name and permissions.",
+            Trouble.FOLDER_UNREADABLE,
         ) from error

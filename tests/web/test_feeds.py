@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 
 from shared.bus import Bus
 from shared.errors import NotFound
-from shared.schema import CaptureReport, Feed, FeedState, FirstPicture, Outcome, Trial
+from shared.schema import CaptureReport, Feed, FeedState, FirstPicture, Outcome, Trial, Trouble
 from shared.source import Source
 from tests import builders
 from tests.web.conftest import settings, wait_until
@@ -242,11 +242,30 @@ def test_the_first_picture_of_a_source_is_shown_before_it_is_a_feed(
 def test_a_source_without_a_picture_is_a_problem_with_the_remedy(
     client: FlaskClient, bus: Bus
 ) -> None:
-    with capturing(bus, FirstPicture(problem="There is no webcam 0: plug it in.")):
-        answer = client.post("/api/feeds/test", json={"source": "0"})
-    assert answer.status_code == 422
-    problem = answer.json or {}
-    assert (problem["field"], problem["detail"]) == ("source", "There is no webcam 0: plug it in.")
+    answer = FirstPicture(problem="It asks for a password.", trouble=Trouble.LOGIN)
+    with capturing(bus, answer):
+        refused = client.post("/api/feeds/test", json={"source": SECRET_SOURCE})
+    assert refused.status_code == 422
+    problem = refused.json or {}
+    assert (problem["field"], problem["detail"]) == ("source", "It asks for a password.")
+    assert problem["error_kind"] == "login"
+    assert problem["source"] == Source.parse(SECRET_SOURCE).masked
+
+
+def test_an_error_comes_with_its_kind_until_it_is_over(client: FlaskClient, bus: Bus) -> None:
+    bus.put_feed(builders.feed("cam"))
+
+    def told() -> tuple[str | None, str | None]:
+        feed = (client.get("/api/feeds/cam").json) or {}
+        return feed["error"], feed["error_kind"]
+
+    assert told()[1] == "no_capture"
+    bus.report_capture(
+        "cam", CaptureReport(FeedState.RECONNECTING, "No answer.", trouble=Trouble.SILENT)
+    )
+    assert told() == ("No answer.", "silent")
+    bus.report_capture("cam", CaptureReport(FeedState.LIVE))
+    assert told() == (None, None)
 
 
 @pytest.mark.parametrize(

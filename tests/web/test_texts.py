@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from shared.bus import Bus
 from shared.config import PROJECT_DIR
+from shared.schema import Trouble
 from tests.web.conftest import PASSWORD, Server, settings
 from web import close_app, create_app
 from web.language import TEXTS
@@ -92,6 +93,28 @@ def test_every_text_says_something(catalogues: dict[str, Leaves], language: str)
         assert isinstance(said, str), (path, kind)
         assert said.strip(), path
         assert not re.search(r"undefined|NaN|\[object", said), (path, said)
+
+
+def test_every_kind_of_error_of_a_source_has_a_german_sentence(
+    browser: Browser, server: Server
+) -> None:
+    page = browser.new_page()
+    page.goto(f"{server.url}/login")
+    said = page.evaluate(
+        """async (kinds) => {
+          const { default: texts } = await import("/assets/x/texts/de.js");
+          return kinds.map((kind) => texts.trouble(kind, "rtsp://***@host/x", "English."));
+        }""",
+        [*Trouble, "what a newer server says"],
+    )
+    page.close()
+    *sentences, unknown = said
+    assert unknown == "English."
+    assert len(set(sentences)) == len(Trouble)
+    for sentence in sentences:
+        assert sentence.endswith("."), sentence
+        assert "English" not in sentence
+        assert not re.search(r"(?<![.:?!] )\b(?:Sie|Ihre?[mnrs]?)\b|\bbitte\b", sentence), sentence
 
 
 def test_no_sentence_is_left_in_the_other_language(catalogues: dict[str, Leaves]) -> None:

@@ -198,6 +198,19 @@ def silent_server() -> Iterator[int]:
         gone.set()
 
 
+@contextlib.contextmanager
+def abrupt_server(answer: bytes) -> Iterator[int]:
+    """A server that reads a request, gives the answer (if any) and breaks off."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(4096)
+            self.request.sendall(answer)
+
+    with serving(Handler) as port:
+        yield port
+
+
 def require_rtsp_server() -> None:
     """Skip the test by name where GStreamer's RTSP server is not installed."""
     probe = [SYSTEM_PYTHON, str(_RTSP_SERVER), "--probe"]

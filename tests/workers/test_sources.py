@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import SourceEnded, SourceError, SourceRefused
-from shared.schema import Feed
+from shared.schema import Feed, Trouble
 from shared.source import Source
 from tests import builders
 from tests.workers import cameras
@@ -385,7 +385,21 @@ def test_a_camera_that_is_off_is_an_error_that_waiting_may_help(read: Read) -> N
     with pytest.raises(SourceError, match="refuses the connection") as caught:
         next(read(f"rtsp://admin:{PASSWORD}@127.0.0.1:{port}/video"))
     assert not isinstance(caught.value, SourceRefused)
+    assert caught.value.trouble is Trouble.REFUSED
     assert "p@ss" not in str(caught.value)
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"])
+def test_an_rtsp_address_that_breaks_off_is_not_taken_for_a_bad_video(
+    read: Read, answer: bytes
+) -> None:
+    with (
+        cameras.abrupt_server(answer) as port,
+        pytest.raises(SourceError, match="cannot be reached") as caught,
+    ):
+        next(read(f"rtsp://127.0.0.1:{port}/video"))
+    assert caught.value.trouble is Trouble.UNREACHABLE
+    assert not isinstance(caught.value, SourceRefused)
 
 
 @pytest.mark.parametrize("scheme", ["http", "rtsp"])

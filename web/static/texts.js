@@ -34,6 +34,11 @@ export function fill(root) {
   }
 }
 
+// Why a feed (or a source that was tried, as the API tells of it) gives no pictures, or "".
+export function trouble({ error, error_kind: kind, source }) {
+  return error ? text.trouble(kind, source, error) : "";
+}
+
 export function percent(share) {
   return shares.format(share);
 }

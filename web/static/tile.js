@@ -12,7 +12,7 @@ import { Popup } from "./stage/popup.js";
 import { Scrubber } from "./stage/scrubber.js";
 import { download } from "./stage/snapshot.js";
 import { Toolbar } from "./stage/toolbar.js";
-import { fill, percent, text } from "./texts.js";
+import { fill, percent, text, trouble } from "./texts.js";
 import { TimelinePanel } from "./timelines/panel.js";
 import { Truth } from "./truth.js";
 
@@ -307,15 +307,16 @@ export class Tile {
   }
 
   // What stands over the picture when it is not live; who looks back sees the past as it was.
-  #veil({ status, error }) {
+  #veil(feed) {
+    const { status } = feed;
     const { veil } = this.parts;
     const waiting = !this.element.classList.contains("has-picture");
     let message = "";
     if (this.paused) message = "";
     else if (status === "live") message = waiting ? text.waitingForWorker : "";
     else if (status === "ended") message = text.endedHelp;
-    else if (status === "stalled") message = error || text.stalledHelp;
-    else message = error || text.waitingForCapture;
+    else if (status === "stalled") message = trouble(feed) || text.stalledHelp;
+    else message = trouble(feed) || text.waitingForCapture;
     setText(veil, message);
     veil.hidden = !message;
     this.element.classList.toggle("veiled", Boolean(message));

@@ -4,7 +4,7 @@
 // is refused the row goes back and says why.
 
 import { RecordingMark } from "../recording/mark.js";
-import { fill, number, text } from "../texts.js";
+import { fill, number, text, trouble } from "../texts.js";
 import { request } from "./request.js";
 
 const WIDTHS = [320, 480, 640, 800, 960, 1280, 1920];
@@ -168,7 +168,7 @@ export class CameraRow {
 
   #troubleOf(feed) {
     if (feed.kind === "browser" && !feed.error) return text.cameras.browserHelp;
-    if (feed.error) return feed.error;
+    if (feed.error) return trouble(feed);
     if (feed.status === "stalled") return text.stalledHelp;
     if (feed.status === "ended") return text.endedHelp;
     return feed.aside ? text.cameras.aside(feed.drops.corrupt, feed.aside) : "";

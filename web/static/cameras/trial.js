@@ -1,6 +1,6 @@
 // The first picture of a source that is about to be saved. It is in this page's memory only.
 
-import { text } from "../texts.js";
+import { text, trouble } from "../texts.js";
 
 export class Trial {
   #image;
@@ -46,7 +46,8 @@ export class Trial {
       this.#show(URL.createObjectURL(found), words);
     } else {
       this.#show("", text.cameras.noPicture);
-      complain(found?.detail ?? text.requestFailed, found?.field);
+      const why = found?.detail && trouble({ ...found, error: found.detail });
+      complain(why || text.requestFailed, found?.field);
     }
     this.#asked = null;
   }

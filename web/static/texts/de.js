@@ -1,6 +1,41 @@
 // The German texts: the keys and kinds of en.js. Nobody is addressed: "einen starten", not
 // "starten Sie einen".
 
+const LOOK = "Adresse, Kamera und Netz prüfen";
+
+// Why a feed gives no pictures, by the kind of the error (`error_kind`).
+const TROUBLES = {
+  no_capture: () => "Kein Aufnahmeprozess kümmert sich um diese Quelle: „moodline up“ oder „moodline capture“ starten.",
+  capture_failed: () => "Der Aufnahmeprozess ist unerwartet zu Ende gegangen; er beginnt von neuem.",
+  hung: () => "Die Quelle hing und gab kein Bild; sie wird neu geöffnet.",
+  ended: (source) => `${source} ist zu Ende.`,
+  no_picture: () => "Es kommt kein Bild mehr: Kamera und Netz prüfen.",
+  browser_silent: () => "Der Browser sendet keine Bilder: auf der Seite nachsehen, auf der die Kamera gestartet wurde.",
+  no_webcam: (source) => `Es gibt keine Webcam ${source}: anstecken oder eine andere Nummer angeben.`,
+  webcam_denied: (source) => `Die Webcam ${source} darf von diesem Benutzer nicht benutzt werden: ihn in die Gruppe „video“ aufnehmen.`,
+  webcam_busy: (source) => `Die Webcam ${source} lässt sich nicht öffnen: das Programm schließen, das sie benutzt, oder eine andere Nummer angeben.`,
+  webcam_gone: (source) => `Die Webcam ${source} gibt keine Bilder mehr: prüfen, ob sie angesteckt ist.`,
+  no_file: (source) => `Es gibt keine Datei ${source}: Namen und Ordner prüfen.`,
+  file_denied: (source) => `Die Datei ${source} darf von diesem Benutzer nicht gelesen werden: ihre Rechte ändern.`,
+  is_folder: (source) => `${source} ist ein Ordner: ein Video angeben oder einen Ordner mit Bildern.`,
+  no_video: (source) => `${source} enthält kein lesbares Video: prüfen, was es ist.`,
+  no_image: (source) => `Der Ordner ${source} enthält kein lesbares Bild: welche hineinlegen.`,
+  folder_unreadable: (source) => `Der Ordner ${source} kann nicht gelesen werden: Namen und Rechte prüfen.`,
+  login: (source) => `${source} verlangt Benutzer und Passwort, oder diese sind falsch: die Adresse als schema://benutzer:passwort@host/pfad schreiben.`,
+  denied: (source) => `${source} lässt diesen Benutzer nicht zu: Benutzer und Passwort prüfen.`,
+  codec: (source) => `${source} sendet eine Art Video, die nicht dekodiert werden kann: H.264 versuchen.`,
+  address_kind: (source) => `${source} führt zu einer Adresse einer Art, die nicht geöffnet wird.`,
+  no_path: (source) => `${source} kennt diesen Pfad nicht: prüfen, was auf den Host folgt.`,
+  refused: (source) => `${source} weist die Verbindung ab: prüfen, ob die Kamera an ist und der Port stimmt.`,
+  broken_off: (source) => `${source} hat die Verbindung abgebrochen: ${LOOK}.`,
+  closed: (source) => `${source} hat die Verbindung beendet: ${LOOK}.`,
+  silent: (source) => `${source} antwortet nicht: ${LOOK}.`,
+  unreachable: (source) => `${source} ist nicht zu erreichen oder antwortet mit nichts, was ein Video ist: ${LOOK}.`,
+  too_many: (source) => `${source} verlangt weniger Verbindungen: andere Betrachter schließen.`,
+  bad_request: (source) => `${source} nimmt die Anfrage nicht an: die Adresse prüfen.`,
+  camera_failed: (source) => `${source} meldet einen eigenen Fehler: die Kamera prüfen oder neu starten.`,
+};
+
 export default {
   title: "Moodline",
   skip: "Zu den Quellen springen",
@@ -33,6 +68,7 @@ export default {
   waitingForCapture: "Wartet auf das erste Bild",
   waitingForWorker: "Wartet auf die erste Auswertung",
   stalledHelp: "Die Quelle ist offen, schickt aber keine Bilder. Moodline öffnet sie von selbst neu.",
+  trouble: (kind, source, sentence) => TROUBLES[kind]?.(source) ?? sentence,
   endedHelp: "Diese Quelle ist zu Ende.",
   noFaces: "Kein Gesicht im Bild",
   faceGone: (seconds) => `seit ${seconds} s weg`,

@@ -32,6 +32,8 @@ export default {
   waitingForCapture: "Waiting for the first picture",
   waitingForWorker: "Waiting for the first analysis",
   stalledHelp: "The source is open and sends no pictures. Moodline opens it again by itself.",
+  // Why a feed gives no pictures. The server's own sentences are English and tell more.
+  trouble: (kind, source, sentence) => sentence,
   endedHelp: "This source has come to its end.",
   noFaces: "No face in view",
   faceGone: (seconds) => `away ${seconds} s`,

@@ -6,7 +6,7 @@
 //
 // Not here: how the figures came about (`delay.js`, the server), and showing the finding.
 
-import { number, text } from "../texts.js";
+import { number, text, trouble } from "../texts.js";
 
 const SAID_AFTER_S = 2;
 const STAYS_S = 3;
@@ -47,7 +47,7 @@ export function find({ feed, lostPerS, shownPerS, mean, reduced, health, problem
   if (problem) return grave(problem.part, text.problems[problem.part] ?? problem.detail);
   if (health === "slow") return grave("slow", words.slow);
   if (feed.status !== "live") {
-    return grave(feed.status, feed.error || words.states[feed.status] || feed.status);
+    return grave(feed.status, trouble(feed) || words.states[feed.status] || feed.status);
   }
   const lost = lostPerS.overrun + lostPerS.stale;
   const busy = lost > LOST_PER_S || feed.fps_analysed < KEEPS_UP * feed.fps_in - LOST_PER_S;
