@@ -3,26 +3,15 @@
 // Events: "news" {rules, labels, mqtt, running, feeds, events, more}, "health" "up" | "slow" |
 // "down" | "out". `more`: there are older events than were asked for.
 
+import { Asking, get } from "../asking.js";
+
 const LIVELY_MS = 1000; // while something is on its way to a target
 const CALM_MS = 2000;
-const ANSWER_WITHIN_MS = 8000;
 const PAGE = 50;
 
-export class Watch extends EventTarget {
-  #timer = 0;
-  #asking = false;
-  #again = false;
+export class Watch extends Asking {
   #limit = PAGE;
   #feed = "";
-
-  constructor() {
-    super();
-    document.addEventListener("visibilitychange", () => {
-      if (document.hidden) clearTimeout(this.#timer);
-      else this.ask();
-    });
-    addEventListener("online", () => this.ask());
-  }
 
   // From now on events of this feed alone; all of them: "".
   only(feed) {
@@ -37,26 +26,8 @@ export class Watch extends EventTarget {
     this.ask();
   }
 
-  // Ask now, and from then on by itself.
-  async ask() {
-    if (this.#asking) {
-      this.#again = true; // what is on its way may be older than what happened
-      return;
-    }
-    this.#asking = true;
-    clearTimeout(this.#timer);
-    const wait = await this.#turn();
-    this.#asking = false;
-    if (this.#again) {
-      this.#again = false;
-      this.ask();
-    } else if (wait && !document.hidden) {
-      this.#timer = setTimeout(() => this.ask(), wait);
-    }
-  }
-
   // One question; how long to wait until the next, 0: for ever.
-  async #turn() {
+  async turn() {
     try {
       const which = new URLSearchParams({ limit: this.#limit + 1 });
       if (this.#feed) which.set("feed", this.#feed);
@@ -89,8 +60,4 @@ export class Watch extends EventTarget {
 
 function isUnderWay({ deliveries }) {
   return deliveries.some(({ state }) => state === "waiting" || state === "retrying");
-}
-
-function get(address) {
-  return fetch(address, { signal: AbortSignal.timeout(ANSWER_WITHIN_MS) });
 }

@@ -3,51 +3,22 @@
 // Events: "videos" {videos, askedAt}, "health" {health: "up" | "slow" | "down" | "out", problem}.
 // `problem` is what the server says is wrong: {part, detail}, or null.
 
+import { Asking, get } from "../asking.js";
+
 const BUSY_MS = 1000;
 const IDLE_MS = 10_000;
 const DOWN_MS = 2000;
-const ANSWER_WITHIN_MS = 8000;
 const STANDS_MS = 3000;
 const PARTS = ["redis", "worker"]; // what videos need; they need no capture
 
-export class Watch extends EventTarget {
-  #timer = 0;
-  #asking = false;
-  #again = false;
+export class Watch extends Asking {
   #problem = null;
   #standing = ""; // what is busy, and how far
   #movedAt = -Infinity;
   #readyAskedAt = -Infinity;
 
-  constructor() {
-    super();
-    document.addEventListener("visibilitychange", () => {
-      if (document.hidden) clearTimeout(this.#timer);
-      else this.ask();
-    });
-    addEventListener("online", () => this.ask());
-  }
-
-  // Ask now, and from then on by itself.
-  async ask() {
-    if (this.#asking) {
-      this.#again = true; // what is on its way may be older than what happened
-      return;
-    }
-    this.#asking = true;
-    clearTimeout(this.#timer);
-    const wait = await this.#turn();
-    this.#asking = false;
-    if (this.#again) {
-      this.#again = false;
-      this.ask();
-    } else if (wait && !document.hidden) {
-      this.#timer = setTimeout(() => this.ask(), wait);
-    }
-  }
-
   // One question; how long to wait until the next, 0: for ever.
-  async #turn() {
+  async turn() {
     const askedAt = performance.now();
     try {
       const answer = await get("/api/videos");
@@ -99,8 +70,4 @@ function isBusy(video) {
     video.updating ||
     Object.values(video.exports ?? {}).some(({ state }) => state === "running")
   );
-}
-
-function get(address) {
-  return fetch(address, { signal: AbortSignal.timeout(ANSWER_WITHIN_MS) });
 }
