@@ -24,7 +24,8 @@ from shared.errors import SourceError
 from shared.schema import Feed, FirstPicture
 from shared.source import Source, SourceKind
 from workers import sources
-from workers.sources import Encoder, ImageBGR, Limits, Pulse
+from workers.jpeg import Encoder, ImageBGR, passed_on
+from workers.sources import Limits, Pulse
 
 _log = structlog.get_logger(__name__)
 
@@ -46,11 +47,10 @@ def run(settings: Settings, redis_url: str) -> NoReturn:
 
 def _look(settings: Settings, bus: Bus, source: Source, captured_by: str) -> FirstPicture:
     limits = Limits(_FPS, MAX_WIDTH)
-    encoder = Encoder(limits, settings.jpeg_quality)
     try:
         jpeg = bus.newest_frame(captured_by) if captured_by else None
         if jpeg is not None:
-            return FirstPicture(_narrow(jpeg, encoder), feed=captured_by)
+            return FirstPicture(_narrow(jpeg, settings.jpeg_quality), feed=captured_by)
         return FirstPicture(_first(source, limits, settings.jpeg_quality))
     except SourceError as error:
         return FirstPicture(problem=str(error), trouble=error.trouble)
@@ -75,13 +75,14 @@ def _first(source: Source, limits: Limits, jpeg_quality: int) -> bytes:
     return picture.jpeg
 
 
-def _narrow(jpeg: bytes, encoder: Encoder) -> bytes:
-    if encoder.fits(jpeg):
-        return jpeg
+def _narrow(jpeg: bytes, jpeg_quality: int) -> bytes:
+    narrow = passed_on(jpeg, MAX_WIDTH)
+    if narrow is not None:
+        return narrow
     image_bgr = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
     if image_bgr is None:
         raise SourceError("The camera sends pictures that cannot be read: check what it sends.")
-    return encoder.from_image(cast("ImageBGR", image_bgr))
+    return Encoder(jpeg_quality).from_image(cast("ImageBGR", image_bgr), MAX_WIDTH)
 
 
 def _end_with_parent() -> None:

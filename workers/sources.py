@@ -12,14 +12,14 @@ Promises: opening and reading have time limits wherever the library underneath c
 local file from the network, no network from a local file. Errors are sentences of our own, made
 from the kind of failure; nothing that FFmpeg says gets through, because it would quote passwords.
 
-Not here: reconnecting, and what becomes of a picture (`workers.capture_feed`).
+Not here: making the JPEG (`workers.jpeg`), reconnecting, and what becomes of a picture
+(`workers.capture_feed`).
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import struct
 import sys
 import threading
 import time
@@ -32,16 +32,12 @@ import av
 import av.error
 import av.logging
 import cv2
-import numpy as np
 from av.container import InputContainer
-from av.video.reformatter import VideoReformatter
-from numpy.typing import NDArray
 
 from shared.errors import SourceEnded, SourceError, SourceRefused
 from shared.schema import Feed, Trouble
 from shared.source import Source, SourceKind
-
-ImageBGR = NDArray[np.uint8]  # (height, width, 3)
+from workers.jpeg import Encoder, ImageBGR, passed_on
 
 DEMO_CLIP = Path(__file__).parent / "demo" / "demo.mp4"
 NO_FRAME_S = 10.0  # a source that gave no frame for so long is opened anew
@@ -147,88 +143,6 @@ class Playback:
         return not self._stop.is_set()
 
 
-class Encoder:
-    """Makes JPEG pictures of `limits.width` at most; smaller ones keep their size."""
-
-    def __init__(self, limits: Limits, quality: int) -> None:
-        self._limits = limits
-        self._options = [cv2.IMWRITE_JPEG_QUALITY, quality]
-        self._reformatter = VideoReformatter()
-
-    def from_image(self, image_bgr: ImageBGR) -> bytes:
-        height, width = image_bgr.shape[:2]
-        size_wh = fitted_wh(width, height, self._limits.width)
-        if size_wh != (width, height):
-            resized = cv2.resize(image_bgr, size_wh, interpolation=cv2.INTER_AREA)
-            image_bgr = cast("ImageBGR", resized)
-        return self._encode(image_bgr)
-
-    def from_frame(self, frame: av.VideoFrame) -> bytes:
-        """Encode a decoded frame, upright: scaled and turned as its stream says."""
-        quarter_turns = round(frame.rotation / 90) % 4  # counterclockwise, as numpy counts
-        width, height = frame.width, frame.height
-        if quarter_turns % 2:
-            height, width = fitted_wh(height, width, self._limits.width)
-        else:
-            width, height = fitted_wh(width, height, self._limits.width)
-        scaled = self._reformatter.reformat(
-            frame, width=width, height=height, format="bgr24", interpolation="AREA", threads=1
-        )
-        image_bgr = cast("ImageBGR", scaled.to_ndarray())
-        if quarter_turns:
-            image_bgr = np.ascontiguousarray(np.rot90(image_bgr, quarter_turns))
-        return self._encode(image_bgr)
-
-    def fits(self, jpeg: bytes) -> bool:
-        """Whether this is a whole, plain JPEG of fitting size that can be passed on as it is."""
-        size_wh = jpeg_size_wh(jpeg)
-        return (
-            size_wh is not None
-            and size_wh[0] <= self._limits.width
-            and len(jpeg) <= size_wh[0] * size_wh[1]
-        )
-
-    def _encode(self, image_bgr: ImageBGR) -> bytes:
-        done, jpeg = cv2.imencode(".jpg", image_bgr, self._options)
-        if not done:
-            raise SourceError(f"A picture of shape {image_bgr.shape} could not be made a JPEG.")
-        return jpeg.tobytes()
-
-
-def fitted_wh(width: int, height: int, max_width: int) -> tuple[int, int]:
-    """The size to scale to: even, no wider than `max_width`, never larger than it was."""
-    scale = min(1.0, max_width / width)
-    return (
-        max(2, int(width * scale) // 2 * 2),
-        max(2, min(height, round(height * scale)) // 2 * 2),
-    )
-
-
-def jpeg_size_wh(jpeg: bytes) -> tuple[int, int] | None:
-    """The size in a JPEG's own header; None if it is cut off or leans on tables of its container.
-
-    Motion JPEG may leave out its Huffman tables (ITU T.81, annex K.3); not every reader of single
-    pictures knows the usual ones.
-    """
-    if jpeg[:2] != b"\xff\xd8" or b"\xff\xd9" not in jpeg[-64:]:
-        return None
-    size_wh, tables, at = None, False, 2
-    while at + 9 <= len(jpeg) and jpeg[at] == 0xFF:
-        marker = jpeg[at + 1]
-        if marker == 0xFF:  # fill byte
-            at += 1
-            continue
-        if marker == 0xDA:  # start of scan: the headers end here
-            return size_wh if tables else None
-        if marker == 0xC4:
-            tables = True
-        elif marker in (0xC0, 0xC1, 0xC2):
-            height, width = struct.unpack(">HH", jpeg[at + 5 : at + 9])
-            size_wh = (width, height) if width and height else None
-        at += 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
-    return None
-
-
 def read(
     feed: Feed,
     *,
@@ -248,7 +162,7 @@ def read(
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     pulse.beat()
     limits = limits or Limits(feed.fps, feed.width)
-    reader = _Reader(feed, limits, Encoder(limits, jpeg_quality), pulse, stop)
+    reader = _Reader(feed, limits, Encoder(jpeg_quality), pulse, stop)
     match feed.source.kind:
         case SourceKind.WEBCAM:
             return reader.webcam()
@@ -315,7 +229,7 @@ class _Reader:
                 if self._rate.keeps(time.monotonic()):
                     done, image_bgr = camera.retrieve()
                     if done:
-                        jpeg = self._encoder.from_image(cast("ImageBGR", image_bgr))
+                        jpeg = self._encoder.from_image(cast("ImageBGR", image_bgr), width)
                         yield Picture(captured_at, jpeg)
         finally:
             camera.release()
@@ -356,9 +270,8 @@ class _Reader:
                     if not self._clock.wait_until(self._played_s):
                         return
                     self._played_s += 1 / self._limits.fps
-                    yield Picture(
-                        time.time(), self._encoder.from_image(cast("ImageBGR", image_bgr))
-                    )
+                    jpeg = self._encoder.from_image(cast("ImageBGR", image_bgr), self._limits.width)
+                    yield Picture(time.time(), jpeg)
             if self._played_s == began_s:
                 raise SourceRefused(
                     f"The folder {folder} holds no image that can be read: "
@@ -373,6 +286,7 @@ class _Reader:
         stream = container.streams.video[0]
         stream.thread_count = 1  # decoding several frames at once would hold each back by as many
         counted = container.format.name in _COUNTED_TIMES
+        is_jpeg = stream.codec_context.name == "mjpeg"
         backlog = _Backlog()
         asked_at = time.monotonic()
         for packet in container.demux(stream):
@@ -384,15 +298,16 @@ class _Reader:
                 raise SourceError(f"{self._source.masked} {_SILENT}.", Trouble.SILENT)
             if packet.size and not backlog.skips(waited_s, packet.is_keyframe):
                 timed = not counted and packet.pts is not None
-                if stream.codec_context.name == "mjpeg" and self._encoder.fits(bytes(packet)):
+                jpeg = passed_on(bytes(packet), self._limits.width) if is_jpeg else None
+                if jpeg is not None:
                     self._pulse.beat()
                     if self._rate.keeps(_time_s(packet, timed)):
-                        yield Picture(read_at, bytes(packet))
+                        yield Picture(read_at, jpeg)
                 else:
                     for frame in _decoded(packet):
                         self._pulse.beat()
                         if self._rate.keeps(_time_s(frame, timed)):
-                            yield Picture(read_at, self._encoder.from_frame(frame))
+                            yield Picture(read_at, self._encoded(frame))
                 self._require_frames()
             asked_at = time.monotonic()
 
@@ -419,7 +334,7 @@ class _Reader:
                 if self._rate.keeps(t_s):
                     if not self._clock.wait_until(t_s):
                         return
-                    yield Picture(time.time(), self._encoder.from_frame(frame))
+                    yield Picture(time.time(), self._encoded(frame))
             self._require_frames()
         if frames == 0:
             raise SourceRefused(
@@ -428,6 +343,9 @@ class _Reader:
             )
         self._played_s = t_s + (frame_s if frames > 1 else 1 / self._limits.fps)
         self._clock.wait_until(self._played_s)
+
+    def _encoded(self, frame: av.VideoFrame) -> bytes:
+        return self._encoder.from_frame(frame, self._limits.width)
 
     def _require_frames(self) -> None:
         if self._pulse.age_s > NO_FRAME_S:

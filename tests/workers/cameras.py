@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import pytest
 
-from workers.sources import ImageBGR
+from workers.jpeg import ImageBGR
 
 SYSTEM_PYTHON = "/usr/bin/python3"
 _BITS = 10

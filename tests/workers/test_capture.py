@@ -30,7 +30,7 @@ from tests import builders
 from tests.workers import cameras
 from tests.workers.cameras import MjpegCamera, number_in, numbered, write_clip
 from workers.capture import Capture, FeedsFile, Pauses
-from workers.sources import jpeg_size_wh
+from workers.jpeg import jpeg_size_wh
 from workers.trials import Trials
 
 PASSWORD = "p@ss/w#rd"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import re
 import shutil
 import signal
 import threading
@@ -17,8 +16,6 @@ import av
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from shared.errors import SourceEnded, SourceError, SourceRefused
 from shared.schema import Feed, Trouble
@@ -27,7 +24,8 @@ from tests import builders
 from tests.workers import cameras
 from tests.workers.cameras import MjpegCamera, decoded, jpeg_of, number_in, numbered, write_clip
 from workers import sources
-from workers.sources import EvenRate, ImageBGR, Limits, Picture, Pulse, fitted_wh, jpeg_size_wh
+from workers.jpeg import ImageBGR, jpeg_size_wh
+from workers.sources import EvenRate, Limits, Picture, Pulse
 
 Read = Callable[..., Iterator[Picture]]
 
@@ -88,42 +86,6 @@ def test_a_clock_that_is_set_back_or_forward_stops_nothing() -> None:
     rate = EvenRate(Limits(10, 640))
     for start in (1000.0, 5.0, 7000.0):
         assert sum(rate.keeps(start + i / 10) for i in range(20)) == 20
-
-
-@given(st.integers(2, 9000), st.integers(2, 9000), st.integers(64, 3840))
-def test_pictures_are_scaled_to_even_sizes_and_never_up(
-    width: int, height: int, max_width: int
-) -> None:
-    fitted = fitted_wh(width, height, max_width)
-    assert all(side % 2 == 0 and side >= 2 for side in fitted)
-    assert fitted[0] <= min(width, max_width)
-    assert fitted[1] <= height
-
-
-def test_the_shape_of_a_picture_is_kept() -> None:
-    assert fitted_wh(1920, 1080, 640) == (640, 360)
-    assert fitted_wh(480, 640, 640) == (480, 640)
-
-
-def test_a_jpeg_tells_its_size() -> None:
-    jpeg = jpeg_of(numbered(5, 320, 240))
-    assert jpeg_size_wh(jpeg) == (320, 240)
-    assert jpeg_size_wh(jpeg + b"\0" * 8) == (320, 240)
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda jpeg: jpeg[: len(jpeg) // 2],
-        lambda jpeg: b"\x89PNG" + jpeg,
-        lambda jpeg: jpeg[:40] + b"\xff\xd9",
-        lambda jpeg: b"",
-        # Motion JPEG without its Huffman tables
-        lambda jpeg: re.sub(rb"\xff\xc4.*(?=\xff\xda)", b"", jpeg, flags=re.DOTALL),
-    ],
-)
-def test_what_is_no_whole_plain_jpeg_is_not_passed_on(spoil: Callable[[bytes], bytes]) -> None:
-    assert jpeg_size_wh(spoil(jpeg_of(numbered(5)))) is None
 
 
 # Files
