@@ -560,7 +560,7 @@ def analyze(
     with contextlib.ExitStack() as stack:
         with _Bar("Analysing", "frames") as bar:
             media, record = stack.enter_context(
-                analysis.analysed(video, options, config.load(), workers=workers, progress=bar.show)
+                analysis.analysed(video, options, config.load, workers=workers, progress=bar.show)
             )
         for name, path in {"results.json": json_path, "results.csv": csv_path}.items():
             if path is not None:

@@ -64,7 +64,7 @@ def _row(
             first_at = time.perf_counter()
 
     started = time.perf_counter()
-    with analysed(path, options, settings, workers=workers, progress=progress):
+    with analysed(path, options, lambda: settings, workers=workers, progress=progress):
         spent_s = time.perf_counter() - started
     if not frames or not bare_frames or first_at is None:
         raise SourceError(f"{path} has no frame that can be decoded: give another video.")

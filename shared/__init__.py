@@ -2,3 +2,7 @@
 
 Imports no numpy, OpenCV, Flask or TensorFlow, so that every process can afford it.
 """
+
+from pathlib import Path
+
+PROJECT_DIR = Path(__file__).resolve().parent.parent

@@ -18,10 +18,11 @@ from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+import shared
 from shared.errors import ConfigError
 from shared.source import mask_address
 
-PROJECT_DIR = Path(__file__).resolve().parent.parent
+PROJECT_DIR = shared.PROJECT_DIR  # here too, for who has loaded the settings anyway
 _PREFIX = "MOODLINE_"
 _ENV_FILE = ".env"
 _SHORTEST_KEY = 32

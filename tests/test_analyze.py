@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -57,13 +57,15 @@ def analyze(folder: Path, *words: object) -> tuple[int, str, str]:
 
 
 def crew(process: subprocess.Popen[str], count: int) -> list[psutil.Process]:
-    """The worker processes, once they all run."""
+    """The worker processes, once they all run, and the one that they were forked from."""
     deadline = time.monotonic() + 20
     while True:
-        children = psutil.Process(process.pid).children()
-        if len(children) == count:
-            return children
-        assert time.monotonic() < deadline, f"there are {len(children)} processes, not {count}"
+        with suppress(psutil.NoSuchProcess):
+            for first in psutil.Process(process.pid).children():
+                workers = first.children()
+                if len(workers) == count:
+                    return [*workers, first]
+        assert time.monotonic() < deadline, f"there are no {count} worker processes"
         time.sleep(0.02)
 
 
@@ -182,6 +184,20 @@ def test_it_ends_at_once_and_leaves_nothing(
     assert not out.exists()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_while_its_processes_start_and_so_do_they(
+    folder: Path, number: signal.Signals
+) -> None:
+    with analyzing(folder, DEMO_CLIP, "--workers", 2) as process:
+        while not (first := psutil.Process(process.pid).children()):
+            time.sleep(0.001)
+        os.killpg(process.pid, number)
+        process.communicate(timeout=5)
+    assert process.returncode != 0
+    assert psutil.wait_procs(first, timeout=10)[1] == []
+    assert list(folder.iterdir()) == []
+
+
 def test_a_process_that_is_killed_is_an_error_and_no_hang(folder: Path) -> None:
     with analyzing(folder, DEMO_CLIP, "--workers", 2) as process:
         crew(process, 2)[0].kill()
@@ -191,8 +207,42 @@ def test_a_process_that_is_killed_is_an_error_and_no_hang(folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
-def test_processes_end_with_the_one_that_started_them(folder: Path) -> None:
-    with analyzing(folder, DEMO_CLIP, "--workers", 2) as process:
+@pytest.mark.parametrize("after_s", [0.0, 1.0])
+def test_processes_end_with_the_one_that_started_them_and_tidy_up(
+    folder: Path, tmp_path: Path, after_s: float
+) -> None:
+    clip = looped(DEMO_CLIP, tmp_path / "long.mp4", 20)
+    with analyzing(folder, clip, "--workers", 2) as process:
         workers = crew(process, 2)
+        time.sleep(after_s)
         process.kill()
         assert psutil.wait_procs(workers, timeout=10)[1] == []
+    assert list(folder.iterdir()) == []
+    assert clip.exists()
+
+
+def test_a_single_worker_ends_with_the_one_that_started_it_and_tidies_up(
+    folder: Path, tmp_path: Path
+) -> None:
+    """It is not forked."""
+    clip = looped(DEMO_CLIP, tmp_path / "long.mp4", 20)
+    with analyzing(folder, clip, "--workers", 1) as process:
+        while not list(folder.glob("*/videos/*/segments")):  # at work
+            assert process.poll() is None
+            time.sleep(0.02)
+        (worker,) = psutil.Process(process.pid).children()
+        assert worker.children() == []
+        process.kill()
+        worker.wait(10)
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
+def test_workers_are_forked_while_nothing_runs(folder: Path, tmp_path: Path) -> None:
+    """A thread that runs as a process is forked may hold a lock, for ever in the fork."""
+    clip = looped(DEMO_CLIP, tmp_path / "long.mp4", 20)
+    with analyzing(folder, clip, "--workers", 2) as process:
+        *_, first = crew(process, 2)
+        assert first.num_threads() == 1
+        process.kill()
+        first.wait(10)

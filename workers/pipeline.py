@@ -20,19 +20,23 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from shared.config import PROJECT_DIR, Settings
+from shared import PROJECT_DIR
 from shared.schema import Claim, Degraded, Face, Frame, FrameResult, Outcome
 from workers.tracking import Colours, Tracked, Tracker
 from workers.vision.classifier import Classifier, ModelCard, load_classifier
 from workers.vision.crop import crop_face
 from workers.vision.detector import Detection, FaceDetector, ImageBGR, load_detector
+
+if TYPE_CHECKING:
+    from shared.config import Settings
+    from workers.crew import PipelineSettings
 
 # Under overload: a third as many searches, or such a time apart where every frame is searched.
 _DETECT_LESS = 3
@@ -283,7 +287,9 @@ def decode_jpeg(jpeg: bytes) -> ImageBGR | None:
     return None if image is None else np.asarray(image, np.uint8)
 
 
-def load_pipeline(settings: Settings, *, search_width: int | None = None) -> Pipeline:
+def load_pipeline(
+    settings: Settings | PipelineSettings, *, search_width: int | None = None
+) -> Pipeline:
     """Load and warm detector and classifier; raises ModelError with the remedy.
 
     `search_width` is the width in pixels at which faces are searched; the detector's own for video.

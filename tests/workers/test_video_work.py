@@ -32,7 +32,7 @@ def expected(clip: Path) -> bytes:
     """The report as ``moodline analyze`` makes it."""
     settings = Settings(_env_file=None)
     with analysis.analysed(
-        clip, OPTIONS, settings, workers=2, progress=lambda done, total: None
+        clip, OPTIONS, lambda: settings, workers=2, progress=lambda done, total: None
     ) as (media, video):
         return media.read(f"videos/{video.id}/report/results.json")
 
