@@ -12,10 +12,9 @@ import os
 import sys
 import threading
 import traceback
-from typing import NoReturn, cast
+from typing import NoReturn
 
 import cv2
-import numpy as np
 import structlog
 
 from shared.bus import Bus
@@ -24,7 +23,7 @@ from shared.errors import SourceError
 from shared.schema import Feed, FirstPicture
 from shared.source import Source, SourceKind
 from workers import sources
-from workers.jpeg import Encoder, ImageBGR, passed_on
+from workers.jpeg import Encoder
 from workers.sources import Limits, Pulse
 
 _log = structlog.get_logger(__name__)
@@ -76,13 +75,10 @@ def _first(source: Source, limits: Limits, jpeg_quality: int) -> bytes:
 
 
 def _narrow(jpeg: bytes, jpeg_quality: int) -> bytes:
-    narrow = passed_on(jpeg, MAX_WIDTH)
-    if narrow is not None:
-        return narrow
-    image_bgr = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
-    if image_bgr is None:
+    narrow = Encoder(jpeg_quality).from_jpeg(jpeg, MAX_WIDTH)
+    if narrow is None:
         raise SourceError("The camera sends pictures that cannot be read: check what it sends.")
-    return Encoder(jpeg_quality).from_image(cast("ImageBGR", image_bgr), MAX_WIDTH)
+    return narrow
 
 
 def _end_with_parent() -> None:

@@ -82,6 +82,14 @@ class Encoder:
             image_bgr = np.ascontiguousarray(np.rot90(image_bgr, quarter_turns))
         return self.from_image(image_bgr, max_width)
 
+    def from_jpeg(self, jpeg: bytes, max_width: int) -> bytes | None:
+        """Pass on a JPEG that fits, make another of it where not; None if it cannot be read."""
+        passed = passed_on(jpeg, max_width)
+        if passed is not None:
+            return passed
+        image_bgr = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) if jpeg else None
+        return None if image_bgr is None else self.from_image(np.asarray(image_bgr), max_width)
+
     def _planes(self, frame: av.VideoFrame, size_wh: tuple[int, int]) -> list[_Plane]:
         """Luma and the two colours of half the size, as JPEG has them; good until the next call."""
         if (frame.width, frame.height) != size_wh or frame.format.name not in _PLANES_OF_JPEG:

@@ -32,7 +32,9 @@ import av
 import av.error
 import av.logging
 import cv2
+import numpy as np
 from av.container import InputContainer
+from numpy.typing import NDArray
 
 from shared.errors import SourceEnded, SourceError, SourceRefused
 from shared.schema import Feed, Trouble
@@ -44,6 +46,7 @@ NO_FRAME_S = 10.0  # a source that gave no frame for so long is opened anew
 _OPEN_TIMEOUT_S = 4.5  # for connecting, and again for learning what the stream holds
 _BEHIND_S = 2.0  # a live stream whose packets came without waiting for so long is behind
 _WAITED_S = 0.003
+_MJPG = cv2.VideoWriter.fourcc(*"MJPG")
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 # Container formats whose timestamps the reader made up by counting frames.
@@ -215,9 +218,11 @@ class _Reader:
                 )
             # Compressed pictures, because raw ones of more than 640x480 do not fit through USB 2
             # at full rate; and no queue in the driver, so that each picture is the newest.
-            camera.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
+            camera.set(cv2.CAP_PROP_FOURCC, _MJPG)
             camera.set(cv2.CAP_PROP_FRAME_WIDTH, width)
             camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+            if on_linux and camera.get(cv2.CAP_PROP_FOURCC) == _MJPG:
+                camera.set(cv2.CAP_PROP_CONVERT_RGB, 0)  # give the JPEG, and do not decode it
             while not self._stop.is_set() and self._limits.width == width:
                 if not camera.grab():
                     raise SourceError(
@@ -227,12 +232,21 @@ class _Reader:
                 captured_at = time.time()
                 self._pulse.beat()
                 if self._rate.keeps(time.monotonic()):
-                    done, image_bgr = camera.retrieve()
-                    if done:
-                        jpeg = self._encoder.from_image(cast("ImageBGR", image_bgr), width)
+                    done, taken = camera.retrieve()
+                    jpeg = self._taken(cast("NDArray[np.uint8]", taken), width) if done else None
+                    if jpeg is not None:
                         yield Picture(captured_at, jpeg)
         finally:
             camera.release()
+
+    def _taken(self, taken: NDArray[np.uint8], width: int) -> bytes | None:
+        """What a webcam gave: a picture (height, width, 3), or the bytes of a JPEG.
+
+        None where that JPEG is damaged, as some are through USB. Drivers fill up with zeros.
+        """
+        if taken.ndim == 3:
+            return self._encoder.from_image(taken, width)
+        return self._encoder.from_jpeg(taken.tobytes().rstrip(b"\0"), width)
 
     def stream(self) -> Iterator[Picture]:
         address = self._source.locator

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -247,6 +248,96 @@ def test_a_webcam_is_read_at_the_rate_asked_for_until_it_is_unplugged(
         for picture in read("0", fps=60, width=320):
             shown.append(decoded(picture.jpeg).shape)
     assert set(shown) == {(240, 320, 3)}
+
+
+class Webcam:
+    """A webcam as OpenCV gives it on Linux: pictures, or the bytes it sent where asked for these.
+
+    Sends numbered pictures as JPEG, if it can (`fourcc`); `spoil` is what USB does to them.
+    """
+
+    def __init__(self, fourcc: str = "MJPG", spoil: Callable[[bytes], bytes] = lambda x: x) -> None:
+        self.sent: list[bytes] = []
+        self._spoil = spoil
+        self._can = cv2.VideoWriter.fourcc(*fourcc)
+        self._set = {cv2.CAP_PROP_CONVERT_RGB: 1.0}
+
+    def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
+        return True
+
+    def set(self, key: int, value: float) -> bool:
+        self._set[key] = value
+        return True
+
+    def get(self, key: int) -> float:
+        return float(self._can) if key == cv2.CAP_PROP_FOURCC else self._set.get(key, 0.0)
+
+    def grab(self) -> bool:
+        time.sleep(1 / 50)
+        self.sent.append(self._spoil(jpeg_of(numbered(len(self.sent)))))
+        return len(self.sent) <= 10
+
+    def retrieve(self) -> tuple[bool, ImageBGR | None]:
+        raw = np.frombuffer(self.sent[-1], np.uint8)[None]
+        if not self._set[cv2.CAP_PROP_CONVERT_RGB]:
+            return True, raw
+        image_bgr = cv2.imdecode(raw, cv2.IMREAD_COLOR)
+        return image_bgr is not None, None if image_bgr is None else np.asarray(image_bgr, np.uint8)
+
+    def release(self) -> None:
+        pass
+
+
+def all_of(pictures: Iterator[Picture], into: list[Picture]) -> None:
+    for picture in pictures:
+        into.append(picture)
+
+
+@pytest.fixture
+def webcam(read: Read, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Picture]]:
+    """All pictures of a webcam until it is unplugged."""
+
+    def pictures_of(camera: Webcam, **changes: object) -> list[Picture]:
+        monkeypatch.setattr(sources, "_require_device", lambda locator: None)
+        monkeypatch.setattr(sys, "platform", "linux")
+        monkeypatch.setattr(cv2, "VideoCapture", lambda device, api: camera)
+        pictures: list[Picture] = []
+        with pytest.raises(SourceError, match="gives no more pictures"):
+            all_of(read("0", fps=60, **changes), pictures)
+        return pictures
+
+    return pictures_of
+
+
+@pytest.mark.parametrize("spoil", [lambda jpeg: jpeg, lambda jpeg: jpeg + bytes(5000)])
+def test_jpegs_of_a_webcam_are_passed_on(
+    webcam: Callable[..., list[Picture]], spoil: Callable[[bytes], bytes]
+) -> None:
+    camera = Webcam(spoil=spoil)
+    pictures = webcam(camera)
+    assert [number_in(picture.jpeg) for picture in pictures] == list(range(10))
+    assert [picture.jpeg for picture in pictures] == [
+        sent.rstrip(b"\0") for sent in camera.sent[:10]
+    ]
+
+
+def test_jpegs_of_a_webcam_that_are_too_wide_are_scaled(
+    webcam: Callable[..., list[Picture]],
+) -> None:
+    pictures = webcam(Webcam(), width=320)
+    assert [number_in(picture.jpeg) for picture in pictures] == list(range(10))
+    assert {decoded(picture.jpeg).shape for picture in pictures} == {(240, 320, 3)}
+
+
+def test_damaged_jpegs_of_a_webcam_are_left_out(webcam: Callable[..., list[Picture]]) -> None:
+    sent = itertools.count()
+    camera = Webcam(spoil=lambda jpeg: b"" if next(sent) % 3 == 1 else jpeg)
+    assert [number_in(picture.jpeg) for picture in webcam(camera)] == [0, 2, 3, 5, 6, 8, 9]
+
+
+def test_a_webcam_without_jpeg_is_read_as_pictures(webcam: Callable[..., list[Picture]]) -> None:
+    pictures = webcam(Webcam("YUYV"))
+    assert [number_in(picture.jpeg) for picture in pictures] == list(range(10))
 
 
 # Streams
