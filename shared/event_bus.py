@@ -84,6 +84,7 @@ redis.call('HSET', P..'events:states', feed, ARGV[8])
 local i = 9
 while i <= #ARGV do
   local id = redis.call('XADD', P..'events', '*', 'event', ARGV[i])
+  redis.call('INCR', P..'events:noticed')
   if ARGV[i + 1] ~= '' then
     redis.call('SET', P..'event:'..id..':picture', ARGV[i + 1], 'PX', oldest_ms)
     redis.call('LPUSH', P..'events:pictures', id)
@@ -443,6 +444,11 @@ class EventBus:
             )
             for target, id_, event, row, failures, picture in self._due(keys=[self._prefix])
         ]
+
+    @verb
+    def noticed(self) -> int:
+        """How many events rules have led to since Redis began, those included that are gone."""
+        return int(cast("bytes | None", self._redis.get(self._key("events", "noticed"))) or 0)
 
     @verb
     def undelivered(self) -> int:

@@ -81,7 +81,7 @@ def create_app(settings: Settings, bus: Bus) -> Flask:
         language.blueprint(),
         pages.blueprint(sessions),
         session.blueprint(sessions),
-        health.blueprint(bus, live, kept, jobs, event_bus),
+        health.blueprint(bus, live, kept, jobs, event_bus, recording_bus, intake),
         feeds.blueprint(settings, bus, recording_bus),
         recordings.blueprint(settings, bus, recording_bus),
         timelines.blueprint(settings, bus),

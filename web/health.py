@@ -31,8 +31,11 @@ from shared.bus import Bus
 from shared.errors import BusError
 from shared.event_bus import EventBus
 from shared.jobs import LIVE_QUEUE, VIDEO_QUEUE, Jobs
+from shared.recording_bus import RecordingBus
+from shared.recordings import RecordingState
 from shared.schema import Feed, FeedState, FeedStatus, WorkerReport
 from shared.videos import Videos
+from web.intake import Intake
 from web.live import Live
 from web.problem import problem
 from web.readiness import Missing, StorageProbe, missing
@@ -40,11 +43,19 @@ from web.readiness import Missing, StorageProbe, missing
 _MAX_FEEDS = 500  # feeds, the oldest, that have series of their own; all count in the sums
 
 
-def blueprint(bus: Bus, live: Live, videos: Videos, jobs: Jobs, events: EventBus) -> Blueprint:
+def blueprint(
+    bus: Bus,
+    live: Live,
+    videos: Videos,
+    jobs: Jobs,
+    events: EventBus,
+    recordings: RecordingBus,
+    intake: Intake,
+) -> Blueprint:
     """``/healthz``, ``/readyz`` and ``/metrics``."""
     bp = Blueprint("health", __name__)
     registry = CollectorRegistry()
-    registry.register(_Collector(bus, live, videos, jobs, events))
+    registry.register(_Collector(bus, live, videos, jobs, events, recordings, intake))
     ProcessCollector(namespace="moodline_web", registry=registry)
     storage = StorageProbe(videos.media)
 
@@ -75,12 +86,23 @@ def blueprint(bus: Bus, live: Live, videos: Videos, jobs: Jobs, events: EventBus
 class _Collector:
     """Reads all figures when asked."""
 
-    def __init__(self, bus: Bus, live: Live, videos: Videos, jobs: Jobs, events: EventBus) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        live: Live,
+        videos: Videos,
+        jobs: Jobs,
+        events: EventBus,
+        recordings: RecordingBus,
+        intake: Intake,
+    ) -> None:
         self._bus = bus
         self._live = live
         self._videos = videos
         self._jobs = jobs
         self._events = events
+        self._recordings = recordings
+        self._intake = intake
 
     def collect(self) -> Iterator[Metric]:
         yield from self._web()
@@ -89,7 +111,7 @@ class _Collector:
             families = [
                 *self._redis(),
                 *self._backlog(),
-                *_feeds(*self._known_feeds()),
+                *self._live_feeds(),
                 *_workers(self._bus.workers()),
                 *self._recorded(),
                 *self._noticed(),
@@ -113,6 +135,18 @@ class _Collector:
             "moodline_web_frames_skipped",
             "Frames a viewer did not get because it had not acknowledged the one before.",
             self._live.frames_skipped,
+        )
+        counts = self._intake.counts
+        files = CounterMetricFamily(
+            "moodline_web_uploaded_files",
+            "Files that this process was sent whole, by what became of them.",
+            labels=["outcome"],
+        )
+        files.add_metric(["taken"], counts.taken)
+        files.add_metric(["refused"], counts.refused)
+        yield files
+        yield CounterMetricFamily(
+            "moodline_web_uploaded_bytes", "Of the files that were taken.", counts.taken_bytes
         )
 
     def _redis(self) -> Iterator[Metric]:
@@ -140,9 +174,19 @@ class _Collector:
         yield _gauge("moodline_drains", "Workers that serve live feeds right now.", live.drains)
         yield _gauge("moodline_video_steps_waiting", "Steps of videos in the queue.", steps)
 
-    def _known_feeds(self) -> tuple[Sequence[Feed], Mapping[str, FeedStatus]]:
+    def _live_feeds(self) -> Iterator[Metric]:
         feeds = self._bus.feeds()
-        return feeds, self._bus.statuses([feed.id for feed in feeds])
+        ids = [feed.id for feed in feeds]
+        yield from _feeds(feeds, self._bus.statuses(ids))
+        recorded = Counter(
+            recording.state for recording, _ in self._recordings.seen(ids).values() if recording
+        )
+        recordings = GaugeMetricFamily(
+            "moodline_recordings", "Feeds that are being recorded, by state.", labels=["state"]
+        )
+        for state in RecordingState:
+            recordings.add_metric([state.value], recorded[state])
+        yield recordings
 
     def _recorded(self) -> Iterator[Metric]:
         load = self._videos.load()
@@ -166,6 +210,9 @@ class _Collector:
     def _noticed(self) -> Iterator[Metric]:
         led, _ = self._events.led()
         yield _gauge("moodline_events_led", "Whether a process looks for events.", led)
+        yield CounterMetricFamily(
+            "moodline_events", "Events that rules have led to.", self._events.noticed()
+        )
         yield _gauge(
             "moodline_event_deliveries_waiting",
             "Deliveries of events that are still to be made.",

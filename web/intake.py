@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
@@ -31,6 +32,15 @@ _MAX_REASON_LENGTH = 500
 _SURROUNDINGS = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH")
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Files that became videos, with their bytes, and files that were refused for what they are."""
+
+    taken: int
+    refused: int
+    taken_bytes: int
+
+
 class Intake:
     """Takes files in. Safe to share between threads; `close` ends what it runs."""
 
@@ -39,6 +49,7 @@ class Intake:
         self._turns = threading.BoundedSemaphore(_MAX_PROBES)
         self._lock = threading.Lock()
         self._children: set[subprocess.Popen[bytes]] = set()
+        self._taken, self._refused, self._taken_bytes = 0, 0, 0
         self._closed = False
 
     def close(self) -> None:
@@ -47,12 +58,30 @@ class Intake:
             for child in self._children:
                 child.kill()
 
+    @property
+    def counts(self) -> Counts:
+        """What became of the files so far."""
+        with self._lock:
+            return Counts(self._taken, self._refused, self._taken_bytes)
+
     def accept(self, path: Path, name: str, options: VideoOptions) -> Video:
         """Make a video of a file, which moves into the storage; its analysis begins.
 
         Raises Refused with the reason where it is none, BadField where the options do not fit it,
         and MediaError or BusError where it cannot be kept; the file is then mostly where it was.
         """
+        try:
+            video = self._accept(path, name, options)
+        except Refused as refusal:
+            with self._lock:
+                self._refused += refusal.retry_after_s is None
+            raise
+        with self._lock:
+            self._taken += 1
+            self._taken_bytes += video.size_bytes
+        return video
+
+    def _accept(self, path: Path, name: str, options: VideoOptions) -> Video:
         size_bytes = path.stat().st_size if path.exists() else 0
         if size_bytes == 0:
             raise _no_video("The file is empty: choose a video.")

@@ -10,12 +10,16 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from shared.bus import Bus
+from shared.event_bus import EventBus
+from shared.events import Rule, RuleKind
 from shared.jobs import Jobs
 from shared.media import Media
+from shared.recording_bus import RecordingBus
 from shared.schema import WorkerReport
 from tests import builders
-from tests.web.conftest import settings, wait_until
+from tests.web.conftest import DEMO, form_of, settings, wait_until
 from tests.web.studio import Studio
+from tests.web.test_events import happen
 from web import close_app, create_app, readiness
 from web.health import _MAX_FEEDS
 from workers.live import Delays
@@ -128,6 +132,37 @@ def test_a_workers_share_of_time_and_delays_add_up(client: FlaskClient, bus: Bus
 def test_a_report_of_a_newer_worker_is_read_as_far_as_it_is_known() -> None:
     row = json.loads(WorkerReport("w", "m", ("happy",), 1.0, frames=3).to_json())
     assert WorkerReport.from_json(json.dumps({**row, "mood": "good"})).frames == 3
+
+
+def test_files_that_are_taken_and_refused_are_counted(client: FlaskClient) -> None:
+    for data in (DEMO.read_bytes(), b"no video at all"):
+        body, headers = form_of(data)
+        client.post("/api/videos", data=body, headers=headers)
+    found = figures(client.get("/metrics").text)
+    assert found["moodline_web_uploaded_files_total", "taken"] == 1
+    assert found["moodline_web_uploaded_files_total", "refused"] == 1
+    assert found["moodline_web_uploaded_bytes_total",] == DEMO.stat().st_size
+
+
+def test_recordings_are_counted_by_state(client: FlaskClient, bus: Bus) -> None:
+    bus.put_feed(builders.feed("a"))
+    bus.put_feed(builders.feed("b"))
+    recordings = RecordingBus(bus.url)
+    recordings.start("a", "0" * 16, "")
+    recordings.close()
+    found = figures(client.get("/metrics").text)
+    assert found["moodline_recordings", "starting"] == 1
+    assert found["moodline_recordings", "recording"] == 0
+
+
+def test_events_are_counted_also_those_that_are_gone(client: FlaskClient, bus: Bus) -> None:
+    events = EventBus(bus.url)
+    rule = Rule("0000000b", "Door", RuleKind.NEW_PERSON, 1)
+    for at in (1.0, 2.0):
+        happen(events, rule, at=at)
+    events.remove_events()
+    events.close()
+    assert figures(client.get("/metrics").text)["moodline_events_total",] == 2
 
 
 def test_metrics_stay_bounded_however_many_feeds_there_are(client: FlaskClient, bus: Bus) -> None:
