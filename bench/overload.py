@@ -72,8 +72,8 @@ def measure(
 ) -> dict[str, Any]:
     """Run `feeds` feeds of `clip`, add `more`, remove them again; return a row for each phase.
 
-    `recovered_s` is that of `recovered_s`. Raises MoodlineError where Moodline does not come up, or
-    where the new feeds get no turn.
+    `recovered_by` is what `recovery` tells, and `recovered_s` when all of it was well. Raises
+    MoodlineError where Moodline does not come up, or where the new feeds get no turn.
     """
     with (
         tempfile.TemporaryDirectory(prefix="moodline-bench-") as folder,
@@ -96,6 +96,7 @@ def measure(
         run.look_for(seconds)
         last = run.look()
         run.close()
+    moments = recovery(ended.at, staying, run.looks, run.arrivals)
     phases = {
         "before": (began.at, joining.at),
         "joining": (joining.at, overload.at),
@@ -108,7 +109,8 @@ def measure(
         "fps": fps,
         "workers": workers,
         "viewers": viewers,
-        "recovered_s": recovered_s(ended.at, staying, run.looks, run.arrivals),
+        "recovered_s": recovered_s(moments.values()),
+        "recovered_by": moments,
         "rows": [
             {"phase": name, **phase(span, staying, run.looks, run.arrivals)}
             for name, span in phases.items()
@@ -154,32 +156,43 @@ def phase(
     }
 
 
-def recovered_s(
+def recovery(
     ended_at: float, staying: Collection[str], looks: Sequence[Look], arrivals: Sequence[Arrival]
-) -> float | None:
-    """Return how long after `ended_at` all was well, and stayed so to the last look.
+) -> dict[str, float | None]:
+    """Return how long after `ended_at` each of these was well, and stayed so to the last look.
 
-    Well is when no feed of `staying` is in a step of overload, none drops a frame, and in each
-    whole second the delay (p95) of each is under `IN_TIME_S`; a second without a frame is not well.
-    None where that is not reached.
+    `steps`: no feed of `staying` is in a step of overload; `drops`: none drops a frame; `delay`: in
+    each whole second the p95 of each is under `IN_TIME_S` (a second without a frame is not well).
+    None for what is not well in the end.
     """
     after = [look for look in looks if look.at >= ended_at]
-    well_from = ended_at
-    for before, look, following in zip([after[0], *after], after, [*after[1:], None], strict=False):
-        if any(
-            look.feeds[feed].degraded or look.feeds[feed].dropped > before.feeds[feed].dropped
-            for feed in staying
-        ):
-            if following is None:
-                return None
-            well_from = following.at  # that it was well a moment earlier, nobody saw
+    degraded = [any(look.feeds[feed].degraded for feed in staying) for look in after]
+    dropping = [
+        any(look.feeds[feed].dropped > before.feeds[feed].dropped for feed in staying)
+        for before, look in zip([after[0], *after], after, strict=False)
+    ]
+    moments = [look.at - ended_at for look in after]
     late = _late_seconds(ended_at, after[-1].at, staying, arrivals)
-    if late and late[-1]:
-        return None
-    for second, is_late in enumerate(late):
-        if is_late:
-            well_from = max(well_from, ended_at + second + 1)
-    return round(well_from - ended_at, 1)
+    # That it was well before the look that shows it, nobody saw.
+    return {
+        "steps": _well_from(degraded, moments[1:]),
+        "drops": _well_from(dropping, moments[1:]),
+        "delay": _well_from(late, range(1, len(late) + 1)),
+    }
+
+
+def recovered_s(moments: Collection[float | None]) -> float | None:
+    """Return when all was well: the last of the moments; None where one is not reached."""
+    reached = [moment for moment in moments if moment is not None]
+    return max(reached) if len(reached) == len(moments) else None
+
+
+def _well_from(ill: Sequence[bool], after: Sequence[float]) -> float | None:
+    """Return the moment `after` the last that is ill; 0: none is, None: the very last one is."""
+    if not any(ill):
+        return 0.0
+    last = max(i for i, is_ill in enumerate(ill) if is_ill)
+    return None if last == len(ill) - 1 else round(after[last], 1)
 
 
 def _late_seconds(

@@ -204,18 +204,19 @@ def test_recovered_is_from_when_nothing_is_wrong_any_more(
 ) -> None:
     rows = [(*row[:3], changed.get(k, "")) for k, row in enumerate(CALM)]
 
-    found = overload.recovered_s(100.0, ["a"], looks(*rows), arrivals(100.0, *delays_s))
+    found = overload.recovery(100.0, ["a"], looks(*rows), arrivals(100.0, *delays_s))
 
-    assert found == expected
+    assert found["drops"] == 0.0
+    assert overload.recovered_s(found.values()) == expected
 
 
 def test_a_frame_dropped_late_is_no_recovery_but_one_before_the_end_of_the_overload_is() -> None:
     before = [(99.0, 0, 0, "skip")]
     rows = [(at, 0, 7 if at < 102.0 else 8, "") for at, *_ in CALM]
 
-    found = overload.recovered_s(100.0, ["a"], looks(*before, *rows), arrivals(100.0, *[0.1] * 5))
+    found = overload.recovery(100.0, ["a"], looks(*before, *rows), arrivals(100.0, *[0.1] * 5))
 
-    assert found == 2.5
+    assert found == {"steps": 0.0, "drops": 2.5, "delay": 0.0}
 
 
 def test_a_second_without_a_frame_of_one_of_the_feeds_is_no_recovery() -> None:
@@ -223,8 +224,8 @@ def test_a_second_without_a_frame_of_one_of_the_feeds_is_no_recovery() -> None:
     seen = arrivals(100.0, *[0.1] * 5)
     late = [each for each in arrivals(100.0, *[0.1] * 5, feed="b") if not 101 <= each.at < 102]
 
-    assert overload.recovered_s(100.0, ["a", "b"], both, seen + late) == 2.0
-    assert overload.recovered_s(100.0, ["a", "b"], both, seen) is None
+    assert overload.recovery(100.0, ["a", "b"], both, seen + late)["delay"] == 2.0
+    assert overload.recovery(100.0, ["a", "b"], both, seen)["delay"] is None
 
 
 def test_a_phase_tells_rates_and_drops_of_feeds_that_were_there_throughout() -> None:
