@@ -18,6 +18,7 @@ Every verb raises BusError where Redis cannot be reached.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import secrets
@@ -87,6 +88,7 @@ end
 _PUT_FRAME = (
     _TIME
     + """
+-- The picture comes last: Redis reads a large argument by itself, and what follows it once more.
 local feed, after_seq, cap = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 if redis.call('HEXISTS', P..'feeds', feed) == 0 then return {0, 0} end
 local key = P..'feed:'..feed
@@ -96,16 +98,16 @@ if seq <= after_seq then
   redis.call('HSET', key..':counters', 'seq', seq)
 end
 local id = redis.call('XADD', key..':frames', 'MAXLEN', cap, '*',
-  'seq', seq, 'at', ARGV[4], 'jpeg', ARGV[5])
-redis.call('PEXPIRE', key..':frames', ARGV[9])
+  'seq', seq, 'at', ARGV[4], 'jpeg', ARGV[9])
+redis.call('PEXPIRE', key..':frames', ARGV[8])
 redis.call('HSET', key..':counters', 'newest', id)
 redis.call('HINCRBY', key..':counters', 'captured', 1)
 if redis.call('EXISTS', key..':lease') == 0 then ready(feed) end
-redis.call('ZREMRANGEBYSCORE', P..'drains', '-inf', now - tonumber(ARGV[6]))
+redis.call('ZREMRANGEBYSCORE', P..'drains', '-inf', now - tonumber(ARGV[5]))
 local alive = redis.call('ZCARD', P..'drains')
 local oldest = redis.call('ZRANGE', P..'ready', 0, 0, 'WITHSCORES')
-local wanted = alive == 0 or (oldest[2] and now - tonumber(oldest[2]) > tonumber(ARGV[7]))
-if wanted and redis.call('SET', P..'drain', '1', 'NX', 'PX', ARGV[8]) then return {seq, 1} end
+local wanted = alive == 0 or (oldest[2] and now - tonumber(oldest[2]) > tonumber(ARGV[6]))
+if wanted and redis.call('SET', P..'drain', '1', 'NX', 'PX', ARGV[7]) then return {seq, 1} end
 return {seq, 0}
 """
 )
@@ -382,6 +384,7 @@ class Bus:
         self.address = mask_address(url)
         self._prefix = prefix
         self._redis = connect(url)
+        self._held: list[redis.Redis] = []
         self._put_frame = self._redis.register_script(_PUT_FRAME)
         self._claim = self._redis.register_script(_CLAIM)
         self._renew = self._redis.register_script(_RENEW)
@@ -391,7 +394,29 @@ class Bus:
         self._restore = self._redis.register_script(_RESTORE)
 
     def close(self) -> None:
+        self._held.clear()
         self._redis.close()
+
+    @contextlib.contextmanager
+    def _line(self) -> Iterator[redis.Redis]:
+        """A connection that nobody else uses meanwhile, for what is asked with every frame.
+
+        Before redis-py's pool hands out a connection it reads from it, for which three calls of the
+        system and an exception take as long as the rest of a short command does. Here a connection
+        that broke is found out by the command, and made anew.
+        """
+        try:
+            line = self._held.pop()
+        except IndexError:
+            line = cast("redis.Redis", self._redis.client())  # type: ignore[no-untyped-call]
+        try:
+            yield line
+        finally:
+            self._held.append(line)
+
+    def _call(self, script: redis.commands.core.Script, args: Sequence[Any]) -> Any:
+        with self._line() as line:
+            return script(keys=[self._prefix], args=args, client=line)
 
     @_verb
     def ping(self) -> None:
@@ -595,20 +620,18 @@ class Bus:
         when Redis has lost its memory.
         """
         cap = max(8, round(feed.fps * FRAMES_KEPT_S))
-        seq, wake = self._put_frame(
-            keys=[self._prefix],
-            args=[
-                feed.id,
-                after_seq,
-                cap,
-                repr(captured_at),
-                jpeg,
-                int(LEASE_S * 1000),
-                _DRAIN_WAIT_MS,
-                _DRAIN_QUEUED_MS,
-                int(PICTURES_TTL_S * 1000),
-            ],
-        )
+        args = [
+            feed.id,
+            after_seq,
+            cap,
+            repr(captured_at),
+            int(LEASE_S * 1000),
+            _DRAIN_WAIT_MS,
+            _DRAIN_QUEUED_MS,
+            int(PICTURES_TTL_S * 1000),
+            jpeg,
+        ]
+        seq, wake = self._call(self._put_frame, args)
         return PutResult(int(seq), bool(wake))
 
     @_verb
@@ -662,9 +685,9 @@ class Bus:
         Each drain takes its even share of the ready feeds, `max_feeds` at most, and of a feed the
         newest `max_frames`. Older ones, and those past `staleness_s`, are dropped and counted.
         """
-        rows = self._claim(
-            keys=[self._prefix],
-            args=[drain, max_feeds, max_frames, int(staleness_s * 1000), int(LEASE_S * 1000)],
+        rows = self._call(
+            self._claim,
+            [drain, max_feeds, max_frames, int(staleness_s * 1000), int(LEASE_S * 1000)],
         )
         claims = []
         for feed, fence, state, frames, waited_ms in rows:
@@ -692,7 +715,7 @@ class Bus:
     def renew(self, drain: str, claims: Sequence[Claim]) -> None:
         """Hold on to claims that are still being worked on."""
         held = [part for claim in claims for part in (claim.feed, claim.fence)]
-        self._renew(keys=[self._prefix], args=[drain, int(LEASE_S * 1000), *held])
+        self._call(self._renew, [drain, int(LEASE_S * 1000), *held])
 
     @_verb
     def publish(
@@ -728,7 +751,7 @@ class Bus:
             args += [claim.feed, claim.fence, state_json, len(rows)]
             for row in rows:
                 args += [row.frame.id, row.frame.seq, *_result_fields(row, labels)]
-        taken = self._publish(keys=[self._prefix], args=args)
+        taken = self._call(self._publish, args)
         return [
             LeaseLost(f"The claim {claim.fence} on feed {claim.feed} ran out before publishing.")
             for (claim, _, _), held in zip(outcomes, taken, strict=True)
@@ -800,10 +823,11 @@ class Bus:
         Waits `block_s` at most for the first one. Without `pictures` none is fetched.
         """
         streams = {self._feed_key(feed, "results"): id_ for feed, id_ in cursors.items()}
-        found = cast(
-            "list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes]]]]]",
-            self._redis.xread(cast("Any", streams), block=max(1, int(block_s * 1000))) or [],
-        )
+        with self._line() as line:
+            found = cast(
+                "list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes]]]]]",
+                line.xread(cast("Any", streams), block=max(1, int(block_s * 1000))) or [],
+            )
         if isinstance(found, dict):
             found = [(key, entries) for key, groups in found.items() for entries in groups]
         feeds = {self._feed_key(feed, "results").encode(): feed for feed in cursors}

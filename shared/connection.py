@@ -75,6 +75,35 @@ def verb(method: Callable[Concatenate[_S, _P], _R]) -> Callable[Concatenate[_S, 
     return functools.update_wrapper(cast("Callable[Concatenate[_S, _P], _R]", speak), method)
 
 
+class _Packer:
+    """Makes one piece of bytes of a command.
+
+    redis-py sends a large argument, and what comes before and after it, one by one. Each send may
+    wake Redis, which reads the first of them and has to wait for the next: with pictures of 43 kB
+    that took Redis a quarter more time, and who sends them a third.
+    """
+
+    def pack(self, *args: str | bytes | float) -> list[bytes]:
+        """Encode as RESP. The name of the command may hold several words."""
+        name, *rest = args
+        words = [*_encoded(name).split(), *map(_encoded, rest)]
+        parts = [b"*%d\r\n" % len(words)]
+        for word in words:
+            parts += (b"$%d\r\n" % len(word), word, b"\r\n")
+        return [b"".join(parts)]
+
+
+def _encoded(word: object) -> bytes:
+    """As redis-py encodes it; raises its error for what Redis has no word for."""
+    if isinstance(word, bytes | bytearray | memoryview):
+        return bytes(word)
+    if isinstance(word, str):
+        return word.encode()
+    if isinstance(word, int | float) and not isinstance(word, bool):
+        return repr(word).encode()
+    raise redis.DataError(f"expected bytes, text or a number for Redis, got {type(word).__name__}")
+
+
 def connect(url: str, *, blocking_s: float = 2.0) -> redis.Redis:
     """Open a connection pool; nothing is asked before it is used.
 
@@ -84,6 +113,7 @@ def connect(url: str, *, blocking_s: float = 2.0) -> redis.Redis:
     options: dict[str, Any] = {
         "socket_timeout": blocking_s + _ANSWER_S,
         "socket_connect_timeout": _CONNECT_S,
+        "command_packer": _Packer(),
         # A connection that broke is made anew once or twice, for a Redis that was restarted. A
         # silence is not repeated: what was asked for may have been done, and a verb that waits for
         # a cut line three times over keeps its caller from noticing.
@@ -119,7 +149,7 @@ def _primary(address: re.Match[str], options: dict[str, Any]) -> redis.Redis:
     # A Sentinel that does not answer is passed over for the next one, so none is waited for long.
     asking = {
         **{name: value for name, value in told.items() if name.startswith("ssl_")},
-        **options,
+        **{name: value for name, value in options.items() if name != "command_packer"},
         "username": told.pop("sentinel_username", None),
         "password": told.pop("sentinel_password", None),
         "socket_timeout": 1.0,

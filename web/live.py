@@ -7,7 +7,7 @@ under way to it at once is `web.pace`'s. The list of feeds goes out the same way
 second, to those who asked for it. What a client's own camera sends goes on to `web.cameras`.
 
 Events: see docs/API.md. Frames do not pass through Socket.IO's message queue: each web process
-reads Redis itself and talks to its own clients.
+reads Redis itself and talks to its own clients (`web.wire`: in which form).
 """
 
 from __future__ import annotations
@@ -20,16 +20,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 import structlog
-from engineio.async_drivers._websocket_wsgi import SimpleWebSocketWSGI
 from engineio.exceptions import EngineIOError
 from flask import request
 from flask_socketio import SocketIO
-from socketio.packet import Packet
 
 from shared.bus import Bus
 from shared.errors import BusError, MoodlineError
 from shared.recording_bus import RecordingBus
-from web import feeds, readiness
+from web import feeds, readiness, wire
 from web.cameras import Cameras
 from web.follower import Follower, Shot
 from web.pace import Pace
@@ -40,7 +38,6 @@ MAX_CLIENTS = 128  # each holds one of the server's threads
 _TICK_S = 1.0
 _HUNG_S = 1.5  # Redis's own time-out is longer than somebody should look at an old picture
 _HUNG = "Redis takes connections and does not answer: see what it is busy with, or start it again."
-_MAX_TEXT_BYTES = 16 * 1024  # of one event; only a camera's picture, which is no text, is larger
 
 
 class Slot(Generic[T]):
@@ -120,9 +117,7 @@ class Live:
         self._socketio = socketio
         self._recordings = recordings
         self._cameras = cameras
-        _keep_events_whole(socketio)
-        _keep_events_small(socketio)
-        _close_quietly(socketio)
+        wire.prepare(socketio)
         self._bus = bus
         self._follower = follower
         self._lock = threading.Lock()
@@ -343,61 +338,6 @@ class Live:
 
 def _status(problems: list[dict[str, str]]) -> dict[str, object]:
     return {"ok": not problems, "problems": problems}
-
-
-def _keep_events_whole(socketio: SocketIO) -> None:
-    """Let no thread come between the packets of one event.
-
-    A picture follows its event as a packet of its own, and the library sends the two without a
-    lock, while answers and other feeds' frames come from other threads.
-    """
-    server, lock = socketio.server, threading.RLock()
-
-    def send_packet(client: str, packet: Packet) -> None:
-        encoded = packet.encode()
-        with lock:
-            for part in encoded if isinstance(encoded, list) else [encoded]:
-                server.eio.send(client, part)
-
-    def send_engine_packet(client: str, packet: object) -> None:
-        with lock:
-            server.eio.send_packet(client, packet)
-
-    server._send_packet = send_packet
-    server._send_eio_packet = send_engine_packet
-
-
-def _keep_events_small(socketio: SocketIO) -> None:
-    """Hang up on who sends a long text, or an event with more than one picture.
-
-    The library has one limit for everything, and gathers an event's pictures without any.
-    """
-    server = socketio.server
-    receive = server.eio.handlers["message"]
-
-    def receive_small(client: str, message: str | bytes) -> None:
-        if isinstance(message, str) and len(message) > _MAX_TEXT_BYTES:
-            server.eio.disconnect(client)
-            return
-        receive(client, message)
-        gathered = server._binary_packet.get(client)
-        if gathered is not None and gathered.attachment_count > 1:
-            server.eio.disconnect(client)
-
-    server.eio.handlers["message"] = receive_small
-
-
-class _WebSocket(SimpleWebSocketWSGI):  # type: ignore[misc]  # engineio has no types
-    """Closes also what the server has closed already while it ends."""
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            super().close()
-
-
-def _close_quietly(socketio: SocketIO) -> None:
-    engine = socketio.server.eio
-    engine._async = {**engine._async, "websocket": _WebSocket}
 
 
 def _sid() -> str:

@@ -39,6 +39,7 @@ _IDLE_S = 0.3  # a drain without work ends after this, and another job gets the 
 _LIVE_TO_OTHER = 3.0
 _MOST_CREDIT_S = 0.3
 _TURN_EVERY_S = 0.008  # a look at Redis takes 0.2 ms
+_LOOK_FOR_VIDEO_S = 0.1  # a look at the queue takes as long as a twentieth of a frame
 _WAIT_S = 0.25  # shorter than a lease: a waiting drain must go on counting as alive
 
 Analysis = tuple[Claim, Mapping[str, Any], Sequence[Outcome]]
@@ -96,6 +97,7 @@ class Drain:
             self._bus.drain_started()
             ends_at = time.monotonic() + slice_s
             busy_at = time.monotonic()
+            look_at = busy_at
             while not self._stopping() and (now := time.monotonic()) < ends_at:
                 if self.turn():
                     busy_at = time.monotonic()
@@ -104,8 +106,10 @@ class Drain:
                 else:
                     self._bus.wait_ready(_WAIT_S)
                     self.idle_s += time.monotonic() - now
-                if self._serves_video and self._jobs.video_work_waits():
-                    break
+                if self._serves_video and now >= look_at:
+                    look_at = now + _LOOK_FOR_VIDEO_S
+                    if self._jobs.video_work_waits():
+                        break
             if self._bus.drain_ended(self._name):
                 self._jobs.enqueue_drain()
         except BusError as error:

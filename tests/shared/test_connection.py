@@ -67,3 +67,38 @@ def test_sentinels_that_are_all_away_are_told_in_a_sentence() -> None:
         client.ping()
     assert "secret" not in str(away.value)
     client.close()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"\0\xff" * 50_000, "Küche\r\n", 7, -3, 0.1, 1e300, bytearray(b"ab"), memoryview(b"c")],
+)
+def test_what_is_stored_comes_back_as_it_was(redis_url: str, value: Any) -> None:
+    client = connect(redis_url)
+    client.set("moodline-test", value)
+    stored: Any = client.getdel("moodline-test")
+    if isinstance(value, int | float):
+        assert float(stored) == value
+    else:
+        assert stored == (value.encode() if isinstance(value, str) else bytes(value))
+    client.close()
+
+
+def test_a_picture_goes_to_redis_in_one_piece(redis_url: str) -> None:
+    client = connect(redis_url)
+    connection: Any = client.connection_pool.make_connection()
+    picture = b"\xff\xd8" + bytes(100_000)
+    (packed,) = connection.pack_command("XADD", "frames", "*", "jpeg", picture)
+    assert packed.startswith(b"*5\r\n$4\r\nXADD\r\n")
+    assert packed.endswith(b"$100002\r\n" + picture + b"\r\n")
+    (words,) = connection.pack_command("CONFIG GET", "maxmemory")
+    assert words.startswith(b"*3\r\n$6\r\nCONFIG\r\n$3\r\nGET\r\n")
+    client.close()
+
+
+@pytest.mark.parametrize("value", [None, True, ["a"]])
+def test_what_redis_has_no_word_for_is_refused(redis_url: str, value: Any) -> None:
+    client = connect(redis_url)
+    with pytest.raises(redis.DataError, match=type(value).__name__):
+        client.set("moodline-test", value)
+    client.close()

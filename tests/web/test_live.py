@@ -12,10 +12,8 @@ from typing import Any
 
 import pytest
 import socketio
-from flask.testing import FlaskClient
 from PIL import Image
 from socketio.exceptions import ConnectionError as Refused
-from socketio.packet import EVENT, Packet
 
 from shared import redis_server
 from shared.bus import Bus
@@ -72,12 +70,13 @@ def view(server: Server) -> Iterator[Callable[..., Viewer]]:
         viewer.close()
 
 
+@pytest.mark.parametrize("transport", ["websocket", "polling"])
 def test_a_viewer_gets_every_frame_with_its_own_faces(
-    view: Callable[..., Viewer], bus: Bus
+    view: Callable[..., Viewer], bus: Bus, transport: str
 ) -> None:
     with Studio(bus, [builders.feed()], fps=8):  # other tests run beside this one
         wait_until(lambda: bus.latest("cam"))
-        viewer = view()
+        viewer = view(transports=[transport])
         assert viewer.watch("cam") == {"ok": True}
         wait_until(lambda: len(viewer.frames) >= 20)
     seqs = viewer.seqs("cam")
@@ -226,30 +225,6 @@ def test_an_emptied_redis_takes_no_feed_away_until_its_list_is_restored(
         wait_until(lambda: len(viewer.frames) > seen + 3)
         assert viewer.events["feed_removed"] == []
         assert all(rows for rows in viewer.events["feeds"])
-
-
-def test_no_thread_comes_between_the_packets_of_an_event(client: FlaskClient) -> None:
-    server = client.application.extensions["socketio"].server
-    sent: list[str | bytes] = []
-
-    def slow_send(_client: str, part: str | bytes) -> None:
-        sent.append(part)
-        time.sleep(0.001)
-
-    def talk() -> None:
-        for i in range(20):
-            binary = Packet(EVENT, ["frame", {}, b"jpeg"], id=i)
-            server._send_packet("client", binary)
-            server._send_packet("client", Packet(EVENT, ["status", {}]))
-
-    server.eio.send = slow_send
-    threads = [threading.Thread(target=talk) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for part, following in itertools.pairwise(sent):
-        assert (following == b"jpeg") == str(part).startswith("51-")
 
 
 def test_a_redis_that_dies_is_told_and_followed_again_when_it_is_back(tmp_path: Path) -> None:
