@@ -14,16 +14,32 @@ from training import convert_mtcnn
 
 
 @pytest.mark.parametrize("network", ["pnet", "rnet", "onet"])
-def test_committed_networks_answer_as_the_packages_own(network: str) -> None:
-    model = (convert_mtcnn.MODEL_DIR / f"{network}.tflite").read_bytes()
-    card = json.loads((convert_mtcnn.MODEL_DIR / "card.json").read_text())
-    assert hashlib.sha256(model).hexdigest() == card["files"][f"{network}.tflite"]
+def test_networks_in_float_answer_as_the_packages_own(network: str) -> None:
+    model = convert_mtcnn.convert(network)
     assert convert_mtcnn.largest_difference(network, model) < convert_mtcnn.TOLERANCE
 
 
-def test_the_script_makes_networks_that_answer_the_same() -> None:
-    model = convert_mtcnn.convert("rnet")
-    assert convert_mtcnn.largest_difference("rnet", model) < convert_mtcnn.TOLERANCE
+@pytest.mark.parametrize("network", ["pnet", "rnet", "onet"])
+def test_committed_networks_are_those_of_the_card(network: str) -> None:
+    model = (convert_mtcnn.MODEL_DIR / f"{network}.tflite").read_bytes()
+    card = json.loads((convert_mtcnn.MODEL_DIR / "card.json").read_text())
+    assert hashlib.sha256(model).hexdigest() == card["files"][f"{network}.tflite"]
+
+
+@pytest.mark.parametrize("network", convert_mtcnn.QUANTISED)
+def test_committed_networks_in_integers_answer_nearly_as_in_float(network: str) -> None:
+    model = (convert_mtcnn.MODEL_DIR / f"{network}.tflite").read_bytes()
+    crops = convert_mtcnn.demo_crops(convert_mtcnn.INPUT_SIDE[network] or 0, 100)
+    difference = convert_mtcnn.mean_difference(network, model, crops)
+    assert difference < 1.5 * convert_mtcnn.QUANTISED_TOLERANCE
+
+
+def test_the_script_makes_the_committed_integers() -> None:
+    crops = convert_mtcnn.demo_crops(24)
+    model = convert_mtcnn.quantised("rnet", crops)
+    difference = convert_mtcnn.mean_difference("rnet", model, crops)
+    assert difference < convert_mtcnn.QUANTISED_TOLERANCE
+    assert abs(len(model) - (convert_mtcnn.MODEL_DIR / "rnet.tflite").stat().st_size) < 2000
 
 
 def test_the_packages_notice_comes_with_them() -> None:
