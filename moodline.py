@@ -1,22 +1,20 @@
 """The command line: start everything, or one part, and look after feeds.
 
 Errors that a user can meet are one line on stderr with the remedy: exit code 1, or 2 for misuse.
-Each command imports what it needs: Redis and RQ alone take a quarter of a second.
+Each command imports what it needs: settings take an eighth of a second, Redis and RQ a quarter.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import json
 import os
 import signal
 import socket
 import sys
 import time
-import urllib.error
-import urllib.request
-import webbrowser
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,20 +22,16 @@ from types import FrameType
 from typing import IO, TYPE_CHECKING, Any, Self
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
 
-from shared import config
-from shared.config import Settings
 from shared.errors import BusError, ConfigError, InvalidRecord, MoodlineError, NotFound
-from shared.schema import Feed
 from shared.source import Source
 from shared.video import MAX_SAMPLED_FPS, VideoOptions
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
     from shared.bus import Bus
+    from shared.config import Settings
 
 _STOP_GRACE_S = 4.0
 _READY_TIMEOUT_S = 30.0
@@ -86,7 +80,7 @@ def up(
     no_browser: bool,
 ) -> None:
     """Start Redis, capture, workers and the dashboard, and keep them running."""
-    from shared import log
+    from shared import config, log
 
     options = {"WORKERS": workers, "HOST": host, "PORT": port, "DATA_DIR": data_dir}
     for name, value in options.items():
@@ -239,6 +233,7 @@ def _end_leftover_redis(url: str) -> None:
 def _register(settings: Settings, url: str, wanted: Sequence[Source]) -> list[str]:
     """Restore the feeds of last time and add those of this command line; return their ids."""
     from shared.bus import Bus
+    from shared.schema import Feed
     from workers.capture import FeedsFile
 
     bus = Bus(url)
@@ -291,6 +286,9 @@ def _reachable_host(host: str) -> str:
 
 def _wait_until_ready(supervisor: Any, address: str, stopping: Any) -> bool:
     """Supervise until the page answers; False if stopped before."""
+    import urllib.error
+    import urllib.request
+
     deadline = time.monotonic() + _READY_TIMEOUT_S
     while not stopping():
         supervisor.turn()
@@ -311,6 +309,8 @@ def _wait_until_ready(supervisor: Any, address: str, stopping: Any) -> bool:
 
 def _open_browser(address: str) -> None:
     """Open the page where there is a screen to show it on."""
+    import webbrowser
+
     on_screen = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     if on_screen or sys.platform in ("darwin", "win32"):
         with contextlib.suppress(webbrowser.Error):
@@ -319,7 +319,7 @@ def _open_browser(address: str) -> None:
 
 def _part_settings(role: str) -> tuple[Settings, str]:
     """Settings and Redis address of one part; says so where nothing runs that it could join."""
-    from shared import log, redis_server
+    from shared import config, log, redis_server
 
     settings = config.load()
     log.configure(settings.log_level, role)
@@ -430,6 +430,10 @@ def web(host: str | None, port: int | None) -> None:
 def health(role: str) -> None:
     """Exit with 0 if that part is well on this machine (for container health checks)."""
     if role == "web":
+        import urllib.request
+
+        from shared import config
+
         settings = config.load()
         address = f"http://{_reachable_host(settings.host)}:{settings.port}/healthz"
         try:
@@ -448,6 +452,7 @@ def health(role: str) -> None:
 
 def _require_events_leader() -> None:
     """Raise BusError unless some process looks for events: one that leads, here or elsewhere."""
+    from shared import config
     from shared.event_bus import EventBus
 
     settings = config.load()
@@ -469,6 +474,7 @@ def _require_events_leader() -> None:
 )
 def image(files: tuple[Path, ...], as_json: bool, out: Path | None) -> None:
     """Judge the faces in still pictures."""
+    from shared import config
     from workers import stills
     from workers.pipeline import load_pipeline
 
@@ -540,6 +546,11 @@ def analyze(
     from shared.video import report_path
     from workers import analysis
 
+    def settings() -> Settings:
+        from shared import config
+
+        return config.load()
+
     if blur and mp4_path is None:
         raise click.UsageError("--blur is for the labelled copy: give --annotated too.")
     if end_s is not None and end_s <= start_s:
@@ -560,7 +571,7 @@ def analyze(
     with contextlib.ExitStack() as stack:
         with _Bar("Analysing", "frames") as bar:
             media, record = stack.enter_context(
-                analysis.analysed(video, options, config.load, workers=workers, progress=bar.show)
+                analysis.analysed(video, options, settings, workers=workers, progress=bar.show)
             )
         for name, path in {"results.json": json_path, "results.csv": csv_path}.items():
             if path is not None:
@@ -579,32 +590,47 @@ def analyze(
     _print_notes(summary["video"])
     if not outputs:
         _print_people(summary)
+    gc.freeze()  # Python would look through all that was loaded before it ends: a tenth of a second
 
 
 class _Bar:
     """A progress bar on stderr where that is a terminal, for the length of a ``with`` block."""
 
     def __init__(self, text: str, unit: str) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f} " + unit),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-            disable=not sys.stderr.isatty(),
-        )
-        self._task = self._progress.add_task(text, total=None, visible=False)
+        self._text = text
+        self._unit = unit
+        self._shown: tuple[Progress, TaskID] | None = None
 
     def __enter__(self) -> Self:
-        self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        if self._shown is not None:
+            self._shown[0].stop()
 
     def show(self, done: int, total: int) -> None:
-        self._progress.update(self._task, completed=done, total=total, visible=True)
+        if not sys.stderr.isatty():
+            return
+        if self._shown is None:
+            self._shown = self._begun()
+        progress, task = self._shown
+        progress.update(task, completed=done, total=total)
+
+    def _begun(self) -> tuple[Progress, TaskID]:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} " + self._unit),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        task = progress.add_task(self._text)
+        progress.start()
+        return progress, task
 
 
 def _print_notes(video: Mapping[str, Any]) -> None:
@@ -616,6 +642,9 @@ def _print_notes(video: Mapping[str, Any]) -> None:
 
 
 def _print_people(summary: Mapping[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
     video, people = summary["video"], summary["people"]
     found = f"{len(people) or 'no'} {'person' if len(people) == 1 else 'people'}"
     click.echo(f"{video['name']}: {video['frames_analysed']} frames, {found}")
@@ -645,6 +674,10 @@ def feeds() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def feeds_list(as_json: bool) -> None:
     """List all feeds and how they are doing."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     with _bus() as bus:
         found = bus.feeds()
         statuses = bus.statuses([feed.id for feed in found])
@@ -680,6 +713,9 @@ def feeds_list(as_json: bool) -> None:
 @click.option("--once", is_flag=True, help="Play a file or folder once instead of looping it.")
 def feeds_add(source: str, name: str | None, once: bool) -> None:
     """Add a feed and print its id."""
+    from shared import config
+    from shared.schema import Feed
+
     settings = config.load()
     with _bus() as bus:
         feed = Feed.new(
@@ -797,6 +833,7 @@ def bench_classifier(
 ) -> None:
     """Measure faces/s by backend, batch size and threads."""
     from bench import classifier
+    from shared import config
 
     figures = classifier.measure(config.load(), threads=threads, seconds=seconds)
     _draw("classifier", figures["rows"], plot)
@@ -814,6 +851,7 @@ def bench_pipeline(
 ) -> None:
     """Measure the whole engine without transport, against a bare loop."""
     from bench import DEMO_CLIP, pipeline
+    from shared import config
 
     path = (clip or DEMO_CLIP).resolve()
     rows = pipeline.measure(path, config.load(), detect=detect, seconds=seconds)
@@ -828,6 +866,7 @@ def bench_pipeline(
 def bench_detection(clips: Sequence[Path], seconds: float | None, as_json: bool) -> None:
     """Compare adaptive detection with searching every picture."""
     from bench import DEMO_CLIP, detection
+    from shared import config
 
     paths = [clip.resolve() for clip in clips or (DEMO_CLIP,)]
     _print_figures(detection.measure(paths, config.load(), seconds=seconds), as_json=as_json)
@@ -851,6 +890,7 @@ def bench_video(
     """Measure `moodline analyze` by number of workers, against a bare loop."""
     from bench import DEMO_CLIP
     from bench import video as recorded
+    from shared import config
 
     path = (video or DEMO_CLIP).resolve()
     rows = recorded.measure(path, config.load(), workers=workers, detect=detect, seconds=seconds)
@@ -981,6 +1021,10 @@ def _print_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
 
 def _print_figures(figures: Mapping[str, Any], *, as_json: bool) -> None:
     """Print figures as JSON, or as tables: one of single figures, one of rows."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     if as_json:
         click.echo(json.dumps(figures))
         return
@@ -1011,6 +1055,8 @@ def _shown(value: Any, between: str = ", ") -> str:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def settings(as_json: bool) -> None:
     """Print every setting with its help, its value, and where the value came from."""
+    from shared import config
+
     rows = list(config.describe(config.load()))
     if as_json:
         click.echo(
