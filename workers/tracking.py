@@ -28,6 +28,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any, Self
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -69,7 +70,7 @@ _PARTS = (
     (-0.1, 1.1, 1.8, 2.6),  # chest
 )
 _IMPOSSIBLE = 1e6
-_ONES = np.ones(3)
+_BRIGHTNESS = np.full((1, 3), 1 / 3)  # of blue, green and red
 
 Colours = tuple[tuple[int, int, int, int] | None, ...]
 """Of each part: brightness, red against green, yellow against blue, contrast; None: not in view."""
@@ -377,12 +378,10 @@ def colours_of(image_bgr: ImageBGR, box_xywh: BoxXYWH) -> Colours:
             continue
         # 16 x 16 samples tell the mean of a large part as well as all of its pixels.
         region = image_bgr[y0 : y1 : (y1 - y0) // 16 + 1, x0 : x1 : (x1 - x0) // 16 + 1]
-        samples = region.reshape(-1, 3).astype(np.float64)
-        blue, green, red = (samples.sum(axis=0) / len(samples)).tolist()
+        samples = np.ascontiguousarray(region)
+        blue, green, red, _ = cv2.mean(samples)
         brightness = (blue + green + red) / 3
-        triple = samples @ _ONES
-        variance = float(triple @ triple) / len(samples) / 9 - brightness**2
-        contrast = math.sqrt(max(variance, 0.0))
+        contrast = float(cv2.meanStdDev(cv2.transform(samples, _BRIGHTNESS))[1][0, 0])
         values = (brightness, red - green, (red + green) / 2 - blue, contrast)
         colours.append(tuple(round(value) for value in values))  # type: ignore[arg-type]
     return tuple(colours)

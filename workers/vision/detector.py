@@ -210,13 +210,13 @@ class MtcnnDetector:
         boxes, scores, _ = self._refine(self._rnet, 24, mips, boxes)
         sure = scores > 0.3  # lower than the paper's 0.7: the mirror, below, makes up for it
         boxes, scores = boxes[sure], scores[sure]
-        boxes = boxes[_suppress(boxes, scores, 0.5)[: self._MAX_FACES]]
+        boxes = boxes[_suppress(boxes, scores)[: self._MAX_FACES]]
         if not len(boxes):
             return []
         boxes, scores, points = self._refine(self._onet, 48, mips, boxes)
         sure = scores > self._threshold
         boxes, scores, points = boxes[sure], scores[sure], points[sure]
-        keep = _suppress(boxes, scores, 0.7, of_smaller=True)
+        keep = _suppress_within(boxes, scores)
         if not len(keep):
             return []
         boxes, scores, points = boxes[keep], scores[keep], points[keep]
@@ -289,7 +289,7 @@ class MtcnnDetector:
         boxes, logits = np.concatenate(all_boxes), np.concatenate(all_logits)
         strongest = np.argsort(-logits, kind="stable")[: self._MAX_WINDOWS]
         boxes, logits = boxes[strongest], logits[strongest]
-        return boxes[_suppress(boxes, logits, 0.5)[: self._MAX_PROPOSALS]]
+        return boxes[_suppress(boxes, logits)[: self._MAX_PROPOSALS]]
 
     @staticmethod
     def _refine(
@@ -578,33 +578,31 @@ def _unmirrored(answers: Floats) -> Floats:
     return turned
 
 
-def _suppress(
-    boxes: Floats,
-    scores: Floats,
-    threshold: float,
-    *,
-    of_smaller: bool = False,
-) -> NDArray[np.intp]:
-    """Return the indices of boxes that no surer kept box covers, the surest first.
+def _suppress(boxes: Floats, scores: Floats) -> NDArray[np.intp]:
+    """Return the indices of boxes of which no surer kept one shares half, the surest first.
 
-    Overlap is intersection over union, or over the smaller box, which also removes a box within
-    another.
+    Half of what both cover together. Scores are positive.
     """
-    order = np.argsort(-scores, kind="stable")
-    x1, y1, x2, y2 = boxes[order].T
-    areas = (x2 - x1) * (y2 - y1)
-    across = np.minimum(x2[:, None], x2) - np.maximum(x1[:, None], x1)
-    down = np.minimum(y2[:, None], y2) - np.maximum(y1[:, None], y1)
-    shared_area = np.maximum(across, 0) * np.maximum(down, 0)
-    if of_smaller:
-        covers = shared_area > threshold * np.minimum(areas[:, None], areas)
-    else:
-        covers = shared_area > threshold * (areas[:, None] + areas - shared_area)
-    alive = np.ones(len(order), bool)
-    for index in range(len(order)):
-        if alive[index]:
-            alive[index + 1 :] &= ~covers[index, index + 1 :]
-    return order[alive]
+    corner_and_size = boxes.astype(np.float64)
+    corner_and_size[:, 2:] -= corner_and_size[:, :2]
+    kept = cv2.dnn.NMSBoxes(corner_and_size, scores, 0.0, 0.5)  # type: ignore[arg-type]
+    return np.asarray(kept, np.intp).reshape(-1)
+
+
+def _suppress_within(boxes: Floats, scores: Floats) -> NDArray[np.intp]:
+    """Return the indices of boxes that no surer kept one covers or holds, the surest first.
+
+    The smaller of the two is covered where more than 0.7 of it is shared.
+    """
+    kept: list[int] = []
+    for index in np.argsort(-scores, kind="stable").tolist():
+        low = np.maximum(boxes[kept, :2], boxes[index, :2])
+        high = np.minimum(boxes[kept, 2:], boxes[index, 2:])
+        areas = (boxes[[*kept, index], 2:] - boxes[[*kept, index], :2]).prod(axis=1)
+        shared_area = np.maximum(high - low, 0).prod(axis=1)
+        if not (shared_area > 0.7 * np.minimum(areas[:-1], areas[-1])).any():
+            kept.append(index)
+    return np.array(kept, np.intp)
 
 
 def _covered(boxes: Floats, known_xywh: Sequence[BoxXYWH]) -> NDArray[np.bool_]:
