@@ -20,10 +20,11 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import cv2
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 _DETECT_LESS = 3
 _SEARCH_EVERY_S = 0.2
 MAX_PIXELS = 3840 * 2160  # a picture larger than 4K is refused before it fills the memory
+# Exif has to come first, behind JFIF's 18 bytes at most (Exif 2.32, 4.5.4): it may tell to turn.
+_EXIF, _EXIF_WITHIN = b"Exif\0\0", 64
 
 
 @dataclass
@@ -259,22 +262,37 @@ def face_of(
     `unsure` is told from the confidence as it is written, so that a reader comes to the same.
     """
     x, y, width, height = box_xywh
+    rounded = [round(p, 4) for p in np.asarray(scores).tolist()]
     best = int(np.argmax(scores))
-    confidence = round(float(scores[best]), 4)
+    confidence = rounded[best]
     return Face(
         track=track,
         box_xywh=(round(x), round(y), max(1, round(width)), max(1, round(height))),
         emotion=labels[best],
         confidence=confidence,
-        scores={label: round(float(p), 4) for label, p in zip(labels, scores, strict=True)},
+        scores=dict(zip(labels, rounded, strict=True)),
         unsure=confidence < unsure_below,
     )
 
 
 def decode_jpeg(jpeg: bytes) -> ImageBGR | None:
-    """Decode a JPEG to (height, width, 3), BGR; None where it is none, or larger than 4K.
+    """Decode a JPEG to (height, width, 3), BGR, upright; None where it is none, or larger than 4K.
 
     The size is read from the header first: a few bytes can claim gigapixels.
+    """
+    if _EXIF not in jpeg[:_EXIF_WITHIN]:
+        with contextlib.suppress(ValueError, KeyError):
+            height, width, *_ = simplejpeg.decode_jpeg_header(jpeg)
+            if width * height > MAX_PIXELS:
+                return None
+            return cast("ImageBGR", simplejpeg.decode_jpeg(jpeg, "BGR"))
+    return _decode_rare(jpeg)
+
+
+def _decode_rare(jpeg: bytes) -> ImageBGR | None:
+    """As `decode_jpeg`, for what lies on its side, is damaged, or is unlike what cameras send.
+
+    The same library decodes both, to the same values; OpenCV takes a sixth longer by its way there.
     """
     try:
         with Image.open(io.BytesIO(jpeg), formats=("JPEG",)) as header:

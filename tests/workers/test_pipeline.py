@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import struct
@@ -9,11 +10,13 @@ import time
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import skimage.data
+from PIL import Image
 
 from shared import config
 from shared.schema import Claim, Frame
@@ -28,6 +31,10 @@ def pipeline() -> Pipeline:
 
 def jpeg(image_bgr: ImageBGR) -> bytes:
     return bytes(cv2.imencode(".jpg", image_bgr)[1])
+
+
+def by_opencv(picture: bytes) -> ImageBGR:
+    return np.asarray(cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR), np.uint8)
 
 
 @cache
@@ -128,6 +135,34 @@ def test_a_frame_that_is_no_picture_is_an_outcome_and_not_an_error(pipeline: Pip
     ((_, _, rows),) = pipeline.analyse([claim(b"", b"no picture", cut, portrait())])
     assert [row.result is None for row in rows] == [True, True, True, False]
     assert all(row.reason for row in rows[:3])
+
+
+def test_every_kind_of_jpeg_is_decoded_to_what_opencv_makes_of_it() -> None:
+    rgb = Image.fromarray(by_opencv(portrait())[:333, :501, ::-1])
+    pictures: dict[str, bytes] = {"damaged": portrait()[:9000] + bytes(9) + portrait()[9009:]}
+    turned = Image.Exif()
+    turned[0x112] = 6
+    kinds: tuple[tuple[str, Image.Image, dict[str, Any]], ...] = (
+        ("coarse colours", rgb, {"subsampling": "4:1:1"}),
+        ("fine colours", rgb, {"subsampling": "4:4:4"}),
+        ("in passes", rgb, {"progressive": True}),
+        ("grey", rgb.convert("L"), {}),
+        ("for print", rgb.convert("CMYK"), {}),
+        ("on its side", rgb, {"exif": turned}),
+    )
+    for name, image, options in kinds:
+        out = io.BytesIO()
+        image.save(out, "JPEG", **options)
+        pictures[name] = out.getvalue()
+    for name, picture in pictures.items():
+        found = decode_jpeg(picture)
+        assert found is not None, name
+        assert np.array_equal(found, by_opencv(picture)), name
+        assert found.shape == ((501, 333, 3) if name == "on its side" else found.shape)
+
+
+def test_half_a_picture_is_none() -> None:
+    assert decode_jpeg(portrait()[: len(portrait()) // 2]) is None
 
 
 def test_a_picture_that_claims_to_be_huge_is_not_decoded() -> None:
