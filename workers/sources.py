@@ -46,6 +46,7 @@ NO_FRAME_S = 10.0  # a source that gave no frame for so long is opened anew
 _OPEN_TIMEOUT_S = 4.5  # for connecting, and again for learning what the stream holds
 _BEHIND_S = 2.0  # a live stream whose packets came without waiting for so long is behind
 _WAITED_S = 0.003
+_FOR_ONE_THREAD = 1280 * 720  # pixels of a recording; larger ones may be too much for one
 _MJPG = cv2.VideoWriter.fourcc(*"MJPG")
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
@@ -332,8 +333,12 @@ class _Reader:
         the feed: so the address of a camera's snapshot is asked for as often as pictures are kept.
         """
         stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        stream.thread_count = 2
+        context = stream.codec_context
+        if context.width * context.height <= _FOR_ONE_THREAD:
+            stream.thread_count = 1
+        else:
+            stream.thread_type = "AUTO"
+            stream.thread_count = 2
         frame_s = 1.0 / float(stream.average_rate or 25)
         frames, shift_s, t_s = 0, 0.0, self._played_s
         for packet in container.demux(stream):
