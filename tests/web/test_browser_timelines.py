@@ -6,17 +6,20 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from playwright.sync_api import Locator, Page, expect
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from shared.bus import Bus
 from shared.event_bus import Bounds, EventBus, NewEvent
 from shared.events import Event, Rule, RuleKind
 from shared.schema import CaptureReport, Face, FeedState
+from shared.source import Source
 from tests import builders
 from tests.web import studio
-from tests.web.conftest import Server
+from tests.web.conftest import Server, wait_until
 from tests.web.studio import Studio
 
 BOXES = ((40, 60, 120, 120), (230, 60, 120, 120), (420, 60, 120, 120))
@@ -103,6 +106,7 @@ async (given) => {
   return find(well);
 }
 """
+RULE = Rule("0000000a", "Smiles", RuleKind.EMOTION_OVER, 3, "happiness", 0.6)
 
 
 def faces_of(count: int) -> studio.Scene:
@@ -126,6 +130,22 @@ def analyse(bus: Bus, feed_id: str, at: float, *faces: Face) -> None:
         unsure_below=studio.UNSURE_BELOW,
         timeline_s=3600,
     )
+
+
+def happened(bus: Bus, event: Event) -> None:
+    """An event, written as the process that leads does."""
+    events = EventBus(bus.url)
+    assert events.lead("test")
+    assert events.commit(
+        "test",
+        event.feed,
+        was_at="",
+        cursor=f"{int(time.time() * 1000)}-0",
+        state="{}",
+        events=[NewEvent(event, None, {})],
+        bounds=Bounds(events=10, age_s=7200.0),
+    )
+    events.close()
 
 
 def enlarge(page: Page) -> Locator:
@@ -165,6 +185,53 @@ def test_each_face_has_a_lane_whose_emotions_and_window_one_chooses(
     assert complaints == []
 
 
+def test_three_faces_of_a_large_feed_are_seen_without_scrolling(
+    server: Server, bus: Bus, open_page: Callable[..., Page]
+) -> None:
+    with Studio(bus, [builders.feed()], faces_of(3)):
+        page = open_page(server.url, width=1440, height=900)
+        expect(page.locator(".tile.has-picture")).to_have_count(1)
+        panel = enlarge(page)
+        expect(panel.locator(".lane")).to_have_count(3)
+        host = page.locator(".tile-panel")
+        wait_until(lambda: host.evaluate("e => e.scrollHeight <= e.clientHeight"))
+        heights = panel.locator(".lane-plot").evaluate_all("es => es.map(e => e.clientHeight)")
+        assert min(heights) >= 44
+        lines = panel.locator(".lane-values").evaluate_all(
+            "es => es.map(e => e.getBoundingClientRect().height"
+            " / parseFloat(getComputedStyle(e).lineHeight))"
+        )
+        assert lines == pytest.approx([max(1, round(each)) for each in lines], abs=0.05)
+        page.set_viewport_size({"width": 1440, "height": 1300})
+        wait_until(
+            lambda: panel.locator(".lane-plot").first.evaluate("e => e.clientHeight") > heights[0]
+        )
+        assert host.evaluate("e => e.scrollHeight <= e.clientHeight")
+
+
+def test_on_a_phone_neither_tag_nor_flags_cover_words(
+    server: Server, bus: Bus, browser: Browser
+) -> None:
+    feed = replace(builders.feed(), source=Source.parse("demo"), name="Empfang")
+    with Studio(bus, [feed], faces_of(1)):
+        page = browser.new_page(viewport={"width": 390, "height": 844}, locale="de-DE")
+        page.goto(server.url)
+        expect(page.locator(".demo-tag")).to_have_text("Künstliche Demo")
+        name = page.locator(".tile-name")
+        expect(name).to_have_text("Empfang")
+        assert name.evaluate("e => e.scrollWidth <= e.clientWidth")
+        panel = enlarge(page)
+        event = Event.of(RULE, feed="cam", feed_name="cam", at=time.time(), track=1, value=0.8)
+        page.wait_for_timeout(1000)
+        happened(bus, event)
+        flag = panel.locator(".flag").first
+        expect(flag).to_be_visible(timeout=10_000)
+        lowest = flag.evaluate("e => e.getBoundingClientRect().bottom")
+        words = panel.locator(".lane-word").first
+        assert lowest <= words.evaluate("e => e.getBoundingClientRect().top") + 1
+        page.close()
+
+
 def test_values_are_read_by_keyboard_and_enter_looks_back(
     server: Server, bus: Bus, open_page: Callable[..., Page], complaints: list[str]
 ) -> None:
@@ -202,20 +269,9 @@ def test_an_hour_is_had_from_the_server_with_gaps_doubt_and_events(
             analyse(bus, "cam", now - ago, Face(7, BOXES[0], "happiness", 0.79, sure))
         for ago in range(1200, 900, -3):
             analyse(bus, "cam", now - ago, Face(7, BOXES[0], "sadness", 0.16, unsure, True))
-        events = EventBus(bus.url)
-        rule = Rule(Rule.new_id(), "Smiles", RuleKind.EMOTION_OVER, 3, "happiness", 0.6)
-        happened = Event.of(rule, feed="cam", feed_name="cam", at=now - 2800, track=7, value=0.8)
-        assert events.lead("test")
-        assert events.commit(
-            "test",
-            "cam",
-            was_at="",
-            cursor=f"{int(now * 1000)}-0",
-            state="{}",
-            events=[NewEvent(happened, None, {})],
-            bounds=Bounds(events=10, age_s=7200.0),
+        happened(
+            bus, Event.of(RULE, feed="cam", feed_name="cam", at=now - 2800, track=7, value=0.8)
         )
-        events.close()
         player.turn()
         page = open_page(server.url)
         panel = enlarge(page)
@@ -319,6 +375,8 @@ def test_each_cause_is_told_from_the_others(server: Server, open_page: Callable[
         (redis, "redis", "Redis does not answer"),
         ({"health": "slow"}, "slow", "may be old"),
         ({"feed": {"status": "ended"}}, "ended", "come to its end"),
+        ({"feed": {"status": "starting"}}, "starting", "first picture"),
+        ({"feed": {"status": "starting", "error": "Run it."}}, "starting", "Run it."),
         ({"lostPerS": {"stale": 4}}, "overloaded", "4 of 15 pictures/s"),
         ({"feed": {"degraded": "smaller"}}, "degraded", "small ones may be missed"),
         ({"lostPerS": {"corrupt": 0.2}}, "corrupt", "damaged"),
@@ -332,8 +390,9 @@ def test_each_cause_is_told_from_the_others(server: Server, open_page: Callable[
         found = page.evaluate(_FOUND, given)
         assert (found and found["kind"]) == kind, given
         assert said in (found["message"] if found else ""), given
-        grave = kind in ("offline", "redis", "slow", "ended")
-        assert not found or found["grave"] == grave, given
+        begins = given == {"feed": {"status": "starting"}}
+        grave = kind in ("offline", "redis", "slow", "ended", "starting") and not begins
+        assert not found or (found["grave"], found["calm"]) == (grave, begins), given
 
 
 def test_a_browser_that_cannot_keep_up_is_told_so(

@@ -132,6 +132,7 @@ export class Truth {
     message.hidden = !finding;
     this.element.dataset.finding = finding?.kind ?? "";
     this.element.classList.toggle("grave", Boolean(finding?.grave));
+    this.element.classList.toggle("calm", Boolean(finding?.calm));
     const label = text.truth.more(feed.name);
     if (more.getAttribute("aria-label") !== label) {
       more.setAttribute("aria-label", label);

@@ -19,7 +19,9 @@ import { fillTables, stepOf } from "./tables.js";
 const WINDOWS_S = [30, 60, 300, 900, 3600];
 const MODES = ["stacked", "lines"];
 const AXIS_PX = 24;
-const LANE_PX = (count) => (count < 2 ? 128 : count < 3 ? 104 : 84);
+const FULL_LANE_PX = (count) => (count < 2 ? 128 : count < 3 ? 104 : 84);
+const LEAST_LANE_PX = 44;
+const LANE_GAP_PX = 6;
 const MOST_LANES = 6; // until more are asked for
 const FETCH_EVERY_S = 30; // the last minute is known anyway
 const TABLE_EVERY_S = 5;
@@ -42,6 +44,8 @@ export class TimelinePanel {
   #patterns = matchMedia("(prefers-contrast: more), (forced-colors: active)").matches;
   #lanes = new Map();
   #most = MOST_LANES;
+  #host = null;
+  #roomPx = 0; // the height that the panel must do with; 0: it may grow
   #width = 0;
   #drawn = -Infinity;
   #fetched = -Infinity;
@@ -152,11 +156,7 @@ export class TimelinePanel {
 
   #bind() {
     document.documentElement.addEventListener("look", this.#dress);
-    this.sizes = new ResizeObserver(([{ contentRect: { width } }]) => {
-      if (!width || width === this.#width) return;
-      this.#width = width;
-      if (this.#history) this.#draw();
-    });
+    this.sizes = new ResizeObserver(() => this.#measure());
     this.sizes.observe(this.layer);
     this.seen = new IntersectionObserver((entries) => {
       for (const { target, isIntersecting } of entries) {
@@ -266,7 +266,7 @@ export class TimelinePanel {
       view,
       marks,
       width: this.#width,
-      height: LANE_PX(shown.length),
+      height: this.#lanePx(Math.max(1, shown.length)),
     };
     this.element.style.setProperty("--lane", `${options.height}px`);
     const step = this.#windowS / (this.#width * POINTS_A_PX);
@@ -282,6 +282,28 @@ export class TimelinePanel {
     if (shown.length === 0) setText(this.note, text.timelines.nobody);
     else if (this.note.textContent === text.timelines.nobody) setText(this.note, "");
     this.#point();
+  }
+
+  #measure() {
+    const host = this.element.parentElement;
+    const width = this.layer.clientWidth;
+    if (!host || !width) return;
+    if (host !== this.#host) this.sizes.observe((this.#host = host)); // it may give room or take it
+    const { overflowY, paddingTop, paddingBottom } = getComputedStyle(host);
+    const inside = host.clientHeight - parseFloat(paddingTop) - parseFloat(paddingBottom);
+    const room = overflowY === "visible" ? 0 : inside;
+    if (width === this.#width && room === this.#roomPx) return;
+    [this.#width, this.#roomPx] = [width, room];
+    if (this.#history) this.#draw();
+  }
+
+  // The height of each lane, so that all are seen without scrolling where that can be.
+  #lanePx(count) {
+    const full = FULL_LANE_PX(count);
+    if (!this.#roomPx) return full;
+    const others = this.element.offsetHeight - this.lanes.offsetHeight;
+    const each = Math.floor((this.#roomPx - others + LANE_GAP_PX) / count) - LANE_GAP_PX;
+    return Math.max(LEAST_LANE_PX, Math.min(full, each));
   }
 
   #arrange(tracks) {

@@ -1,6 +1,7 @@
 // What is wrong with a feed as this browser sees it, the worst first, with what to do about it.
 //
-// A finding is {kind, grave, message}: `grave` where what is shown is not live. Whatever comes and
+// A finding is {kind, grave, calm, message}: `grave` where what is shown is not live, `calm` where
+// that is as it should be (it begins, or was switched off). Whatever comes and
 // goes within two seconds is not said, and what was said stays for three: a line that flickers is
 // read by nobody. What is certain (no connection, no camera) is said at once.
 //
@@ -13,6 +14,7 @@ const STAYS_S = 3;
 const KEEPS_UP = 0.75; // of the pictures that come, at least so many go on
 const LOST_PER_S = 0.5; // drops that are worth a word
 const LATE_MS = 1000;
+const CALM = new Set(["starting", "disabled"]);
 
 export class Diagnosis {
   #said = null;
@@ -25,7 +27,7 @@ export class Diagnosis {
     const found = find(figures);
     if (found?.kind !== this.#suspected?.kind) this.#since = now;
     this.#suspected = found;
-    const certain = found?.grave || now - this.#since >= SAID_AFTER_S;
+    const certain = found?.grave || found?.calm || now - this.#since >= SAID_AFTER_S;
     if (found && certain) {
       this.#said = found;
       this.#saidAt = now;
@@ -39,15 +41,17 @@ export class Diagnosis {
 // slow; `health` and `problems` of the page's connection; `settled`: this page has shown the feed for
 // so long that its own figures mean something.
 export function find({ feed, lostPerS, shownPerS, mean, reduced, health, problems, settled }) {
-  const grave = (kind, message) => ({ kind, grave: true, message });
-  const light = (kind, message) => ({ kind, grave: false, message });
+  const grave = (kind, message) => ({ kind, grave: true, calm: false, message });
+  const light = (kind, message) => ({ kind, grave: false, calm: false, message });
   const words = text.truth.wrong;
   if (health === "down" || health === "out") return grave("offline", words.offline);
   const [problem] = problems;
   if (problem) return grave(problem.part, text.problems[problem.part] ?? problem.detail);
   if (health === "slow") return grave("slow", words.slow);
   if (feed.status !== "live") {
-    return grave(feed.status, trouble(feed) || words.states[feed.status] || feed.status);
+    const message = trouble(feed) || words.states[feed.status] || feed.status;
+    const calm = CALM.has(feed.status) && !(feed.status === "starting" && feed.error);
+    return { kind: feed.status, grave: !calm, calm, message };
   }
   const lost = lostPerS.overrun + lostPerS.stale;
   const busy = lost > LOST_PER_S || feed.fps_analysed < KEEPS_UP * feed.fps_in - LOST_PER_S;
