@@ -13,6 +13,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -22,13 +23,15 @@ from playwright.sync_api import Browser, Page, expect
 from shared.bus import Bus
 from shared.config import PROJECT_DIR
 from shared.event_bus import EventBus
-from shared.events import Rule, RuleKind
+from shared.events import Delivery, DeliveryState, Rule, RuleKind, Webhook
+from shared.recording_bus import RecordingBus
 from shared.schema import CaptureReport, FeedState
 from shared.video import VideoStatus
 from tests import builders
 from tests.web.archive import Archive, clip, nobody, three_people
 from tests.web.conftest import DEMO, PASSWORD, Server, start, stop, wait_until
 from tests.web.studio import Studio, face, square_scene
+from tests.web.test_events import happen
 
 AXE = PROJECT_DIR / "web" / "node_modules" / "axe-core" / "axe.min.js"
 # A desk by day in English, a phone at night in German. Pages are seen in both, their dialogs and
@@ -202,6 +205,38 @@ def test_rules(inspector: Inspector, server: Server, bus: Bus) -> None:
         assert inspector.look(f"{server.url}/events", seen=".rule") == []
     finally:
         kept.close()
+
+
+def test_events_that_have_happened(inspector: Inspector, server: Server, bus: Bus) -> None:
+    kept = EventBus(bus.url)
+    hook = Webhook("0000000a", "https://example.org/hook")
+    rule = Rule(
+        *("0000000b", "Smiles", RuleKind.EMOTION_OVER, 3, "happiness", 0.6), webhooks=(hook,)
+    )
+    jpeg, _ = square_scene(0)
+    try:
+        kept.put_rule(rule)
+        happen(kept, rule, at=time.time() - 60, picture=jpeg)
+        for at, state in enumerate(DeliveryState, round(time.time()) - 50):
+            sent = Delivery("example.org", state, 2, at, "The answer was 500.")
+            happen(kept, rule, at=at, deliveries={hook.id: sent})
+        happen(kept, Rule("0000000c", "Empty", RuleKind.NOBODY_FOR, 60), "door")
+        events = f"{server.url}/events"
+        assert inspector.look(events, seen=".event") == []
+        enlarge = after(click(".event-picture:not(.none)"), wait_for("dialog[open]"))
+        assert inspector.look(events, seen=".event-picture img", do=enlarge) == []
+    finally:
+        kept.close()
+
+
+def test_recording_is_asked_for_and_seen(inspector: Inspector, server: Server, bus: Bus) -> None:
+    recordings = RecordingBus(bus.url)
+    with Studio(bus, [builders.feed("hall")], fps=8):
+        ask = after(click(".tools .record"), wait_for(".record-dialog[open]"))
+        assert inspector.look(server.url, seen=".tile.has-picture", do=ask) == []
+        recordings.start("hall", "0" * 16, "A while")
+        assert inspector.look(server.url, seen=".recording-mark") == []
+    recordings.close()
 
 
 def test_videos_in_every_state(inspector: Inspector, server: Server, archive: Archive) -> None:
