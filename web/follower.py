@@ -26,6 +26,8 @@ from shared.errors import BusError, MoodlineError
 
 _log = structlog.get_logger(__name__)
 _BLOCK_S = 0.2  # the longest that a newly watched feed waits for the reader to notice
+# At most a hundred reads a second, however many results come: several at once cost half as much.
+_GATHER_S = 0.01
 _PAUSE_S = 0.4  # between attempts while Redis is away
 _REPORT_EVERY_S = 1.0
 # Share of the width, and JPEG quality: about a half, a fifth, an eighth, a sixteenth of the bytes.
@@ -167,7 +169,9 @@ class Follower:
                 self._closed.wait(_PAUSE_S)
 
     def _turn(self, cursors: dict[str, str]) -> None:
-        for analysed in self._bus.results_after(cursors, _BLOCK_S):
+        found = self._bus.results_after(cursors, _BLOCK_S)
+        read_at = time.monotonic()
+        for analysed in found:
             feed = analysed.result.feed
             with self._lock:
                 if feed not in self._cursors:
@@ -179,6 +183,8 @@ class Follower:
             shot = Shot(analysed, analysed.jpeg)
             for taker in takers:
                 taker(shot)
+        if (left := read_at + _GATHER_S - time.monotonic()) > 0:
+            time.sleep(left)
 
     def _report_viewers(self) -> None:
         viewers = self.viewers()
