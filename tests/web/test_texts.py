@@ -14,7 +14,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from shared.bus import Bus
 from shared.config import PROJECT_DIR
-from shared.schema import Trouble
+from shared.schema import CaptureReport, FeedState, Trouble
+from tests import builders
 from tests.web.conftest import PASSWORD, Server, settings
 from web import close_app, create_app
 from web.language import TEXTS
@@ -115,6 +116,20 @@ def test_every_kind_of_error_of_a_source_has_a_german_sentence(
         assert sentence.endswith("."), sentence
         assert "English" not in sentence
         assert not re.search(r"(?<![.:?!] )\b(?:Sie|Ihre?[mnrs]?)\b|\bbitte\b", sentence), sentence
+
+
+def test_a_german_page_tells_in_german_why_a_feed_gives_no_pictures(
+    server: Server, bus: Bus, browser: Browser
+) -> None:
+    bus.put_feed(builders.feed())
+    error = "It does not answer: check it."
+    bus.report_capture("cam", CaptureReport(FeedState.RECONNECTING, error, trouble=Trouble.SILENT))
+    for path, where in (("/", ".veil"), ("/cameras", ".camera-trouble")):
+        for locale, said in (("de-DE", "antwortet nicht"), ("en-GB", error)):
+            page = browser.new_page(locale=locale)
+            page.goto(server.url + path)
+            expect(page.locator(where).first).to_contain_text(said)
+            page.close()
 
 
 def test_no_sentence_is_left_in_the_other_language(catalogues: dict[str, Leaves]) -> None:
