@@ -123,10 +123,11 @@ def test_a_german_page_tells_in_german_why_a_feed_gives_no_pictures(
 ) -> None:
     bus.put_feed(builders.feed())
     error = "It does not answer: check it."
-    bus.report_capture("cam", CaptureReport(FeedState.RECONNECTING, error, trouble=Trouble.SILENT))
+    report = CaptureReport(FeedState.RECONNECTING, error, trouble=Trouble.SILENT)
     for path, where in (("/", ".veil"), ("/cameras", ".camera-trouble")):
         for locale, said in (("de-DE", "antwortet nicht"), ("en-GB", error)):
             page = browser.new_page(locale=locale)
+            bus.report_capture("cam", report)  # it counts for some seconds
             page.goto(server.url + path)
             expect(page.locator(where).first).to_contain_text(said)
             page.close()
