@@ -20,7 +20,7 @@ import io
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from typing import Any, BinaryIO
 
@@ -418,7 +418,7 @@ def _write_pictures(media: Media, video: Video, plan: Plan, survey: _Survey) -> 
         wanted.setdefault(person.best[1], []).append(person)
     pictures = {}
     with media.open(source_path(video.id)) as file:
-        for t, image_bgr in _pictures_at(file, plan, sorted(wanted)):
+        for t, image_bgr in _pictures_at(file, plan, wanted):
             for person in wanted[t]:
                 name = f"faces/{person.number}.jpg"
                 picture = _portrait(image_bgr, person.best[2], plan.scale)
@@ -431,24 +431,30 @@ def _write_pictures(media: Media, video: Video, plan: Plan, survey: _Survey) -> 
 
 
 def _pictures_at(
-    file: BinaryIO, plan: Plan, times: Sequence[float]
+    file: BinaryIO, plan: Plan, times: Iterable[float]
 ) -> Iterator[tuple[float, ImageBGR]]:
     """Decode the analysed frames of these times, in order, from the segments they lie in."""
-    left = list(times)
-    for segment in plan.segments:
-        ends_s = plan.time_s(segment.pts[-1]) if segment.pts else math.inf
-        if not left or left[0] > ends_s:
-            continue
+    left = set(times)
+    for whole in plan.segments:
+        if not left:
+            return
+        segment = whole
+        if plan.timed_by == "packets":  # then what is not asked for need not all be decoded
+            segment = replace(
+                whole, pts=tuple(pts for pts in whole.pts if plan.time_s(pts) in left)
+            )
+            if not segment.pts:
+                continue
         # A damaged part was left out when it was analysed too.
         with (
             contextlib.suppress(SourceError),
             contextlib.closing(footage.frames(file, plan, segment)) as sampled,
         ):
             for t, image_bgr in sampled:
-                if left and t == left[0]:
-                    left.pop(0)
+                if t in left:
+                    left.remove(t)
                     yield t, image_bgr
-                if not left or left[0] > ends_s:
+                if not left:
                     break
 
 
