@@ -28,8 +28,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
+from urllib.parse import unquote, urlsplit
 
 from shared.errors import ConfigError, InvalidRecord, MediaError, NotFound
 from shared.source import mask_address
@@ -53,7 +52,7 @@ class Media:
         self.address = mask_address(url)
         self._store: _Store
         if "://" not in url or url.startswith("file://"):
-            path = url2pathname(urlsplit(url).path) if "://" in url else url
+            path = unquote(urlsplit(url).path) if "://" in url else url
             self._store = _Folder(Path(path).expanduser().absolute())
         elif re.match(r"s3://[^/]", url):
             self._store = _Bucket(url, self.address)
