@@ -23,10 +23,12 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import av
 import av.error
@@ -34,6 +36,8 @@ import av.logging
 import cv2
 import numpy as np
 from av.container import InputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from shared.errors import SourceEnded, SourceError, SourceRefused
@@ -41,17 +45,24 @@ from shared.schema import Feed, Trouble
 from shared.source import Source, SourceKind
 from workers.jpeg import Encoder, ImageBGR, passed_on
 
+_Packet: TypeAlias = "Packet[Any]"  # generic for the type checker alone
+
 DEMO_CLIP = Path(__file__).parent / "demo" / "demo.mp4"
 NO_FRAME_S = 10.0  # a source that gave no frame for so long is opened anew
 _OPEN_TIMEOUT_S = 4.5  # for connecting, and again for learning what the stream holds
 _BEHIND_S = 2.0  # a live stream whose packets came without waiting for so long is behind
 _WAITED_S = 0.003
+_AHEAD = 16  # packets: as many as H.264 and HEVC ever put in another order
+# Codecs of which the decoder leaves out pictures that no other builds on.
+_LEAVES_OUT = frozenset(("h264", "hevc"))
 _FOR_ONE_THREAD = 1280 * 720  # pixels of a recording; larger ones may be too much for one
 _MJPG = cv2.VideoWriter.fourcc(*"MJPG")
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 # Container formats whose timestamps the reader made up by counting frames.
 _COUNTED_TIMES = ("mpjpeg", "mjpeg", "image2", "jpeg_pipe")
+# Container formats that keep the order of decoding alone; when pictures are shown is a guess.
+_GUESSED_TIMES = ("avi",)
 # Container formats that are live, yet arrive in lumps of several seconds.
 _SEGMENTED = ("hls", "dash")
 _NETWORK_PROTOCOLS = "http,https,tcp,tls,crypto,httpproxy"
@@ -118,6 +129,62 @@ class EvenRate:
             return False
         self._due_s = max(self._due_s + period_s, t_s - 2 * period_s)
         return True
+
+
+class Foresight:
+    """Chooses the pictures of a recording before they are decoded, so that some need not be.
+
+    What is not kept, and no other picture builds on, the decoder leaves out. Packets are read so
+    far ahead of it that their pictures are known in the order in which they are shown. Where
+    packets do not tell when that is, or the decoder cannot leave out, frames are chosen as they
+    come.
+    """
+
+    def __init__(self, rate: EvenRate, stream: VideoStream, began_s: float) -> None:
+        self._rate = rate
+        self._context = stream.codec_context
+        self._unit_s = float(stream.time_base or 0)
+        self._began_s = began_s
+        self._first: int | None = None
+        self._coming: list[int] = []  # a heap
+        self._kept: set[int] = set()
+        self._looks_ahead = False
+
+    def packets(self, packets: Iterable[_Packet]) -> Iterator[_Packet]:
+        """Pass packets on, and tell the decoder before each whether its picture is wanted."""
+        if self._context.name not in _LEAVES_OUT:
+            yield from packets
+            return
+        self._looks_ahead = True
+        ahead: deque[_Packet] = deque()
+        for packet in packets:
+            ahead.append(packet)
+            if packet.pts is not None and not packet.is_discard:
+                heappush(self._coming, packet.pts)
+            if len(ahead) > _AHEAD:
+                yield self._told(ahead.popleft())
+        yield from (self._told(packet) for packet in ahead)
+
+    def keeps(self, frame: av.VideoFrame, t_s: float) -> bool:
+        """Whether to keep a decoded frame, which is shown at `t_s`."""
+        if not self._looks_ahead or frame.pts is None:
+            return self._rate.keeps(t_s)
+        kept = frame.pts in self._kept
+        self._kept.discard(frame.pts)
+        return kept
+
+    def _told(self, packet: _Packet) -> _Packet:
+        wanted = packet.pts is None or self._wanted(packet.pts)
+        self._context.skip_frame = "DEFAULT" if wanted else "NONREF"
+        return packet
+
+    def _wanted(self, pts: int) -> bool:
+        while self._coming and self._coming[0] <= pts:
+            shown = heappop(self._coming)
+            self._first = shown if self._first is None else self._first
+            if self._rate.keeps(self._began_s + (shown - self._first) * self._unit_s):
+                self._kept.add(shown)
+        return pts in self._kept
 
 
 class Playback:
@@ -339,9 +406,14 @@ class _Reader:
         else:
             stream.thread_type = "AUTO"
             stream.thread_count = 2
+        foresight = Foresight(self._rate, stream, self._played_s)
+        packets: Iterable[_Packet] = container.demux(stream)
+        guessed = container.format.name in _GUESSED_TIMES
+        if self._source.kind is not SourceKind.STREAM and not guessed:
+            packets = foresight.packets(packets)  # of a stream, reading ahead means waiting
         frame_s = 1.0 / float(stream.average_rate or 25)
         frames, shift_s, t_s = 0, 0.0, self._played_s
-        for packet in container.demux(stream):
+        for packet in packets:
             if self._stop.is_set():
                 return
             for frame in _decoded(packet):
@@ -350,7 +422,7 @@ class _Reader:
                     shift_s = self._played_s - (frame.time or 0.0)
                 t_s = t_s + frame_s if frame.time is None else frame.time + shift_s
                 frames += 1
-                if self._rate.keeps(t_s):
+                if foresight.keeps(frame, t_s):
                     if not self._clock.wait_until(t_s):
                         return
                     yield Picture(time.time(), self._encoded(frame))
@@ -485,7 +557,7 @@ def _time_s(timed_thing: Any, timed: bool) -> float:
     return time.monotonic()
 
 
-def _decoded(packet: av.Packet[Any]) -> list[av.VideoFrame]:
+def _decoded(packet: _Packet) -> list[av.VideoFrame]:
     """The frames of a packet; none where it is damaged: the next key frame puts that right."""
     try:
         return packet.decode()

@@ -63,11 +63,14 @@ def write_clip(
     *,
     images: Callable[[int], ImageBGR] = numbered,
     options: dict[str, str] | None = None,
+    encoder: dict[str, str] | None = None,
 ) -> Path:
     """An H.264 clip that shows numbered pictures at the given times."""
     first = images(0)
     with av.open(str(path), "w", options=options or {}) as container:
-        stream = container.add_stream("libx264", rate=30, options={"preset": "ultrafast"})
+        stream = container.add_stream(
+            "libx264", rate=30, options=encoder or {"preset": "ultrafast"}
+        )
         stream.height, stream.width = first.shape[:2]
         stream.pix_fmt = "yuv420p"
         stream.codec_context.gop_size = 15

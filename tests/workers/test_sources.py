@@ -108,6 +108,51 @@ def test_a_file_is_looped_on_request(read: Read, clip: Path) -> None:
     assert time.monotonic() - started_at >= 2.5
 
 
+# Three pictures between two that they lean on, come after both, and no other leans on the first and
+# the third.
+REORDERED = {"preset": "fast", "bf": "3", "b_strategy": "0", "x264-params": "b-pyramid=normal"}
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[av.VideoFrame]:
+    """All frames that are decoded."""
+    frames: list[av.VideoFrame] = []
+    really_decoded = sources._decoded
+
+    def count(packet: av.Packet) -> list[av.VideoFrame]:  # type: ignore[type-arg]
+        decoded_now = really_decoded(packet)
+        frames.extend(decoded_now)
+        return decoded_now
+
+    monkeypatch.setattr(sources, "_decoded", count)
+    return frames
+
+
+@pytest.mark.parametrize(("ending", "rounds"), [("mp4", 2), ("mkv", 1), ("ts", 1)])
+def test_pictures_beyond_the_limit_are_not_all_decoded(
+    read: Read, tmp_path: Path, counted: list[av.VideoFrame], ending: str, rounds: int
+) -> None:
+    path = tmp_path / f"reordered.{ending}"
+    clip = write_clip(path, [i / 30 for i in range(30)], encoder=REORDERED)
+    assert numbers(read(clip, loop=True), 15 * rounds) == [*range(0, 30, 2)] * rounds
+    assert len(counted) < 0.85 * 30 * rounds
+
+
+def test_a_recording_that_does_not_tell_times_is_decoded_and_thinned_out(
+    read: Read, tmp_path: Path, counted: list[av.VideoFrame]
+) -> None:
+    whole = write_clip(tmp_path / "whole.mp4", [i / 25 for i in range(25)], encoder=REORDERED)
+    bare = tmp_path / "bare.h264"
+    with av.open(str(whole)) as given, av.open(str(bare), "w", format="h264") as out:
+        stream = out.add_stream_from_template(given.streams.video[0])
+        for packet in given.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                out.mux(packet)
+    assert numbers(read(bare, fps=12.5, loop=False), 12) == list(range(0, 24, 2))
+    assert len(counted) >= 23
+
+
 def test_a_very_short_clip_is_not_shown_faster_than_asked(read: Read, tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "blink.mp4", [0.0, 1 / 30, 2 / 30])
     pictures = list(itertools.islice(read(clip, fps=10), 11))
