@@ -292,6 +292,24 @@ return 0
 """
 )
 
+# The latencies come as one text a feed: read one by one they were most of what this took.
+_STATUSES = """
+local P = KEYS[1]
+local rows = {redis.call('HGETALL', P..'viewers'), redis.call('EXISTS', P..'capturing')}
+for _, feed in ipairs(ARGV) do
+  local key = P..'feed:'..feed
+  rows[#rows + 1] = {
+    redis.call('HGET', P..'feeds', feed),
+    redis.call('HGETALL', key..':capture'),
+    redis.call('HGETALL', key..':counters'),
+    table.concat(redis.call('LRANGE', key..':recent', 0, -1), ' '),
+    redis.call('LINDEX', key..':aside', 0),
+    redis.call('GET', key..':degraded')
+  }
+end
+return rows
+"""
+
 _OWN = """
 local key = KEYS[1]..'feed:'..ARGV[1]..':owner'
 local owner = redis.call('GET', key)
@@ -390,6 +408,7 @@ class Bus:
         self._renew = self._redis.register_script(_RENEW)
         self._publish = self._redis.register_script(_PUBLISH)
         self._tick = self._redis.register_script(_TICK)
+        self._statuses = self._redis.register_script(_STATUSES)
         self._own = self._redis.register_script(_OWN)
         self._restore = self._redis.register_script(_RESTORE)
 
@@ -912,20 +931,10 @@ class Bus:
     @_verb
     def statuses(self, feed_ids: Sequence[str]) -> dict[str, FeedStatus]:
         """How each of these feeds is doing."""
-        with self._redis.pipeline(transaction=False) as pipe:
-            pipe.hgetall(self._key("viewers"))
-            pipe.exists(self._key("capturing"))
-            for feed_id in feed_ids:
-                pipe.hget(self._key("feeds"), feed_id)
-                pipe.hgetall(self._feed_key(feed_id, "capture"))
-                pipe.hgetall(self._feed_key(feed_id, "counters"))
-                pipe.lrange(self._feed_key(feed_id, "recent"), 0, -1)
-                pipe.lindex(self._feed_key(feed_id, "aside"), 0)
-                pipe.get(self._feed_key(feed_id, "degraded"))
-            viewers_rows, capturing, *rows = pipe.execute()
+        viewers_rows, capturing, *rows = self._call(self._statuses, feed_ids)
         now = time.time()
         viewers: dict[str, int] = {}
-        for web, row in viewers_rows.items():
+        for web, row in _pairs(viewers_rows).items():
             entry = json.loads(row)
             if now - entry["seen_at"] > VIEWERS_TTL_S:
                 self._redis.hdel(self._key("viewers"), web)
@@ -934,13 +943,18 @@ class Bus:
                 viewers[feed_id] = viewers.get(feed_id, 0) + count
         return {
             feed_id: _status(
-                *rows[6 * i : 6 * i + 6],
+                *row,
                 capturing=bool(capturing),
                 viewers=viewers.get(feed_id, 0),
                 now=now,
             )
-            for i, feed_id in enumerate(feed_ids)
+            for feed_id, row in zip(feed_ids, rows, strict=True)
         }
+
+
+def _pairs(row: Sequence[bytes]) -> dict[bytes, bytes]:
+    """A hash as a script gives it: fields and values in turns."""
+    return dict(zip(row[::2], row[1::2], strict=True))
 
 
 def _in_order(feeds: Iterable[Feed]) -> list[Feed]:
@@ -997,9 +1011,9 @@ def _seconds(rows: _Rows, sums: bytes | None) -> Iterator[TimelinePoint]:
 
 def _status(
     feed: bytes | None,
-    capture: dict[bytes, bytes],
-    counters: dict[bytes, bytes],
-    recent: list[bytes],
+    capture_row: Sequence[bytes],
+    counters_row: Sequence[bytes],
+    recent: bytes,
     aside: bytes | None,
     degraded: bytes | None,
     *,
@@ -1008,10 +1022,11 @@ def _status(
     now: float,
 ) -> FeedStatus:
     """Read one feed's rows. Rates are counts over a span: cameras send in bursts."""
+    capture, counters = _pairs(capture_row), _pairs(counters_row)
     drops = {drop: int(counters.get(f"drop:{drop}".encode(), 0)) for drop in Drop}
     drops[Drop.TOO_FAST] = int(capture.get(b"too_fast", 0))
-    pairs = [entry.split() for entry in recent]
-    latencies = sorted(float(latency) for _, latency in pairs)
+    numbers = list(map(float, recent.split()))  # when, and the latency, in turns
+    latencies = sorted(numbers[1::2])
     span_s = 3.0
     since_ms = (now - span_s) * 1000
     state = FeedState(capture[b"state"].decode()) if capture else FeedState.STARTING
@@ -1028,7 +1043,7 @@ def _status(
         captured=int(counters.get(b"captured", 0)),
         analysed=int(counters.get(b"analysed", 0)),
         drops=drops,
-        fps_analysed=sum(float(at) >= since_ms for at, _ in pairs) / span_s,
+        fps_analysed=sum(at >= since_ms for at in numbers[::2]) / span_s,
         latency_p50_ms=_percentile(latencies, 0.50),
         latency_p95_ms=_percentile(latencies, 0.95),
         viewers=viewers,
