@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,3 +89,23 @@ def test_every_module_opens_by_saying_what_it_is() -> None:
         if not ast.get_docstring(ast.parse(path.read_text()))
     ]
     assert silent == []
+
+
+@pytest.mark.parametrize(
+    ("loaded", "spared"),
+    [
+        # What each command waits for before it begins.
+        ("moodline, workers.analysis", {"pydantic", "rich", "urllib.request", "numpy", "redis"}),
+        # What `moodline analyze` waits for before the first frame.
+        ("workers.crew, workers.video, workers.pipeline", {"pydantic", "rich", "urllib.request"}),
+    ],
+)
+def test_what_somebody_waits_for_loads_no_more_than_it_needs(loaded: str, spared: set[str]) -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", f"import sys, {loaded}; print(*sys.modules)"],
+        cwd=PROJECT_DIR,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert spared & set(told.stdout.split()) == set()
