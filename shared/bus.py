@@ -429,6 +429,9 @@ class Bus:
         except IndexError:
             line = cast("redis.Redis", self._redis.client())  # type: ignore[no-untyped-call]
         try:
+            # A command would make a broken connection anew to where it led: this asks Sentinels.
+            if line.connection is not None:
+                line.connection.connect()
             yield line
         finally:
             self._held.append(line)
