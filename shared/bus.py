@@ -431,7 +431,7 @@ class Bus:
         try:
             # A command would make a broken connection anew to where it led: this asks Sentinels.
             if line.connection is not None:
-                line.connection.connect()
+                line.connection.connect()  # type: ignore[no-untyped-call]
             yield line
         finally:
             self._held.append(line)
