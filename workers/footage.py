@@ -252,25 +252,32 @@ class Frames(Iterator[Sampled]):
 
 
 class Upright:
-    """Makes decoded frames upright pictures of one size; keeps its scaler for the next."""
+    """Makes decoded frames upright pictures of one size; keeps its scalers for the next."""
 
     def __init__(self, size_wh: tuple[int, int]) -> None:
         self._size_wh = size_wh
-        self._reformatter = VideoReformatter()
+        self._scaler = VideoReformatter()
+        self._converter = VideoReformatter()
 
     def image_bgr(self, frame: av.VideoFrame) -> ImageBGR:
         """Scale, turn as the frame says, and convert to (height, width, 3)."""
         quarter_turns = round(frame.rotation / 90) % 4  # counterclockwise
         width, height = self._size_wh[:: -1 if quarter_turns % 2 else 1]
-        scaled = self._reformatter.reformat(
+        if (frame.width, frame.height) != (width, height) and frame.format.name in _HALVED_COLOURS:
+            # Scaled as it is first: that is half as many values as BGR has.
+            frame = self._scaler.reformat(
+                frame, width=width, height=height, interpolation="AREA", threads=1
+            )
+        upright = self._converter.reformat(
             frame, width=width, height=height, format="bgr24", interpolation="AREA", threads=1
         )
-        image_bgr = cast("ImageBGR", scaled.to_ndarray())
+        image_bgr = cast("ImageBGR", upright.to_ndarray())
         if quarter_turns:
             image_bgr = cast("ImageBGR", cv2.rotate(image_bgr, _ROTATIONS[quarter_turns]))
         return image_bgr
 
 
+_HALVED_COLOURS = frozenset(("yuv420p", "yuvj420p"))
 _ROTATIONS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
 
 

@@ -21,6 +21,7 @@ from av.stream import Disposition
 
 from shared.errors import InvalidRecord, SourceError
 from shared.video import VideoOptions
+from tests.workers import colours
 from tests.workers import footage_clips as clips
 from workers import footage
 from workers.footage import ANALYSIS_WIDTH, Plan, Segment, fitted_wh
@@ -293,6 +294,23 @@ def test_large_pictures_are_scaled_for_analysis(make: Make) -> None:
     assert (plan.width, plan.height, plan.scale) == (3840, 2160, 3.0)
     assert {frame.image_bgr.shape for frame in found} == {(720, ANALYSIS_WIDTH, 3)}
     assert len(found) == 2
+
+
+@pytest.mark.parametrize("colorspace", colours.WEIGHTS)
+@pytest.mark.parametrize("size_wh", [(640, 480), (321, 239)])
+@pytest.mark.parametrize(
+    ("form", "color_range"),  # yuvj… is full range by its name
+    [(form, colours.FULL) for form in colours.FORMS]
+    + [(form, colours.LIMITED) for form in colours.FORMS if "j" not in form],
+)
+def test_colours_come_out_as_the_standards_say(
+    form: str, color_range: int, size_wh: tuple[int, int], colorspace: int
+) -> None:
+    image_bgr = colours.bars(640, 480)
+    frame = colours.frame_of(image_bgr, form, colorspace, color_range)
+    upright = footage.Upright(size_wh).image_bgr(frame)
+    assert upright.shape == (size_wh[1], size_wh[0], 3)
+    assert np.abs(colours.seen(upright) - colours.seen(image_bgr)).max() <= 4
 
 
 def test_pixels_that_are_not_square_are_made_so(make: Make) -> None:
