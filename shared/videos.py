@@ -15,6 +15,7 @@ Not here: what the steps do (`workers.steps`).
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections import Counter
@@ -111,7 +112,8 @@ class Videos:
         self._bus = VideoBus(url)
         self._live_bus = Bus(url)
         self._jobs = jobs
-        self._finished_looked_at = self._cleaned_at = 0.0
+        # Never: the clock counts from the machine's start, which may be a minute ago.
+        self._finished_looked_at = self._cleaned_at = -math.inf
 
     def close(self) -> None:
         self._bus.close()

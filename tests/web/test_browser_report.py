@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect
+from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect
 
 from shared.bus import Bus
 from shared.video import ExportKind, Video, VideoOptions, VideoStatus
@@ -84,6 +84,10 @@ class Reader:
         self._context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
         self._server = server
         self._complaints = complaints
+
+    def answer(self, pattern: str, handler: Callable[[Route], None]) -> None:
+        """Have requests of the pages for such addresses answered by `handler`."""
+        self._context.route(pattern, handler)
 
     def open(self, video: Video, query: str = "", *, width: int = 1440, height: int = 900) -> Page:
         page = self._context.new_page()
@@ -474,6 +478,25 @@ def test_sampled_frames_keep_their_faces_until_the_next(
     wait_for_frame(page, 28)
     wait_until(lambda: page.evaluate(_PICTURE_AND_BOX, box)["box"][2] > 0)
     assert complaints == []
+
+
+def test_faces_that_did_not_come_are_asked_for_again_while_the_video_rests(
+    archive: Archive, reader: Reader, one: bytes
+) -> None:
+    failed: list[str] = []
+
+    def fail_once(route: Route) -> None:
+        if failed:
+            route.fallback()
+        else:
+            failed.append(route.request.url)
+            route.abort()
+
+    reader.answer("**/boxes/*.json*", fail_once)
+    page = reader.open(archive.analysed(one, three_people))
+    wait_for_frame(page, 0)
+    wait_until(lambda: page.evaluate(_PICTURE_AND_BOX, [WIDTH, HEIGHT])["box"][2] > 0)
+    assert len(failed) == 1
 
 
 @pytest.mark.parametrize("width", [1440, 900, 390, 320])

@@ -10,7 +10,7 @@ export class Boxes {
   #recording;
   #parts = new Map(); // number -> {times, faces} or the promise of it; least recently used first
 
-  // `onLoaded` is called whenever a part has come.
+  // `onLoaded` is called whenever a part has come, or may be asked for again.
   constructor(address, recording, onLoaded) {
     this.#address = address;
     this.#recording = recording;
@@ -80,7 +80,10 @@ export class Boxes {
     const answer = await fetch(address).catch(() => null);
     const rows = answer?.ok ? await answer.json().catch(() => null) : null;
     if (!rows && answer?.status !== 404) {
-      setTimeout(() => this.#parts.delete(number), 1000); // asked for again where still wanted
+      setTimeout(() => {
+        this.#parts.delete(number);
+        this.onLoaded(); // asked for again where still wanted
+      }, 1000);
       return;
     }
     const { labels } = this.#recording;

@@ -12,6 +12,7 @@ const SPEEDS = [0.25, 0.5, 1, 1.5, 2, 4];
 const INTO_FRAME_S = 0.001; // aimed at when seeking: past the frame's start, whatever was rounded
 const MAX_CANVAS_WIDTH = 1920;
 const LAYERS_KEY = "moodline-layers";
+const UNSEEN_MS = 400; // how long a seek may be over before its frame is told
 const DESCRIBE_EVERY_MS = 3000; // how often a screen reader could hear something new
 
 // Events: "position" {position, faces} for each frame shown, "failed" where the browser cannot play.
@@ -207,8 +208,15 @@ export class Player extends EventTarget {
       this.#wanted = null; // else with the frame that is still to come
       this.#say();
       this.#clock(this.#shown);
+    } else {
+      setTimeout(() => this.#seekAgain(), UNSEEN_MS);
     }
     this.#afterSeek();
+  }
+
+  // Chromium at times shows a frame that was sought and never tells: the same seek once more does.
+  #seekAgain() {
+    if (!this.#arrived && !this.#video.seeking) this.#video.currentTime += 0;
   }
 
   #afterSeek() {
