@@ -14,16 +14,19 @@ The networks come out with the same answers and less work around them:
   column order) is folded into the layer's weights;
 - weights are constants of the graph and the batch dimension stays free, so that an interpreter can
   be resized to any number of crops, and P-Net to any picture;
-- R-Net and O-Net compute in 8-bit integers but for the last layer, whose answers are finer than
-  8 bits can say: O-Net takes half the time. Integers know no PReLU with a slope for each channel;
-  it becomes two multiplications by channel and one ReLU, which is the same function.
+- they compute in 8-bit integers: P-Net and O-Net take half the time. Of R-Net and O-Net the last
+  layer does not, whose answers are finer than 8 bits can say; of P-Net it does, because R-Net looks
+  again at what P-Net proposes. Integers know no PReLU with a slope for each channel; it becomes two
+  multiplications by channel and one ReLU, which is the same function. P-Net, which takes most of
+  the time, is rewritten further (`pnet_of_integers`), and takes its pixels as integers too.
 
 Output columns: 0..3 offsets of (x1, y1, x2, y2) as parts of the box's side; R-Net and O-Net the
 same; the last column is the logit of "face"; O-Net has between them 5 x and then 5 y positions of
 left eye, right eye, nose, left and right mouth corner, as parts of the side.
 
 Every network is compared with the package's own before anything is written: in float on random
-pictures, in integers on crops of the demo clip, by which their ranges are set as well.
+pictures, in integers with itself in float on crops of the demo clip, by which the ranges are set as
+well.
 """
 
 import hashlib
@@ -51,9 +54,10 @@ MODEL_DIR = Path(__file__).parent.parent / "models" / "face_detector"
 INPUT_SIDE = {"pnet": None, "rnet": 24, "onet": 48}
 # Largest difference from the package's network that rounding of float32 explains.
 TOLERANCE = 2e-4
-QUANTISED = ("rnet", "onet")
 # Of a box's side: by how much integers may move its edges and landmarks, on average.
-QUANTISED_TOLERANCE = 0.008
+QUANTISED_TOLERANCE = {"pnet": 0.04, "rnet": 0.008, "onet": 0.008}
+QUANTISED_SIDE = {"pnet": 96, "rnet": 24, "onet": 48}  # of the crops that set the ranges
+MIDDLE = 128  # what is taken from pixels to make them integers with a sign
 DEMO_CLIP = Path(__file__).parent.parent / "workers" / "demo" / "demo.mp4"
 
 Pixels = NDArray[np.float32]
@@ -160,17 +164,96 @@ def onet(x: Any, w: Weights, activation: Activation = prelu) -> Any:
 NETWORKS = {"pnet": pnet, "rnet": rnet, "onet": onet}
 
 
+def pnet_of_integers(w: Weights, pictures: Pixels) -> Callable[[Any], Any]:
+    """Return P-Net as a function of pixels less `MIDDLE`, in a form for 8-bit integers.
+
+    The same function but for rounding:
+
+    - pixels around zero, because what rounding of a weight does grows with the pixels' size;
+    - each convolution's channels are scaled so that their ranges on `pictures` are more alike, by
+      the root of the range, and the next one scales back: one step of 8 bits serves all channels;
+    - the first PReLU comes after the pooling, on a quarter of the values. Where its slope is not
+      negative it rises, and so changes places with a maximum. Where it is, PReLU is the larger of x
+      and slope * x; both are pooled, and the larger one taken as b + relu(a - b);
+    - the last PReLU's linear part goes around it into the head.
+    """
+    kernel, bias = fold_pixels(*w[:2])
+    bias = bias + MIDDLE * kernel.sum(axis=(0, 1, 2))
+    x = _linear(tf.constant(pictures - MIDDLE), kernel, bias)
+    first_scale = _evening(x)
+    x = tf.nn.max_pool2d(prelu(x, w[2]), 2, 2, "SAME")
+    x = _linear(x, *w[3:5])
+    second_scale = _evening(x)
+    third_scale = _evening(_linear(prelu(x, w[5]), *w[6:8]))
+
+    slope = w[2].ravel()
+    falling = np.flatnonzero(slope < 0)
+    count = slope.size
+    wide = count + falling.size
+    kernel, bias = kernel / first_scale, bias / first_scale
+    kernel = np.concatenate([kernel, kernel[..., falling] * slope[falling]], axis=-1)
+    bias = np.concatenate([bias, bias[falling] * slope[falling]])
+    # From what was pooled (x, and slope * x of some) to the linear part and to what relu gets.
+    straight, bent = np.zeros((2, 1, 1, wide, wide), np.float32)
+    sign = np.where(slope > 1, -1, 1)  # relu only adds: where it must take away, both are negated
+    for channel in range(count):
+        if slope[channel] < 0:
+            other = count + list(falling).index(channel)
+            straight[..., other, channel] = 1
+            bent[..., channel, channel], bent[..., other, channel] = 1, -1
+        else:
+            straight[..., channel, channel] = sign[channel] * slope[channel]
+            bent[..., channel, channel] = sign[channel] * (1 - slope[channel])
+    second = w[3] * (sign * first_scale)[:, None] / second_scale
+    second = np.pad(second, [(0, 0), (0, 0), (0, wide - count), (0, 0)])
+    third = w[6] * second_scale[:, None] / third_scale
+    last, last_bias = join_heads([w[9:11]], w[11:13])
+    last = last * third_scale[:, None]
+    last_slope = w[8].reshape(-1, 1)
+
+    def network(x: Any) -> Any:
+        x = tf.nn.max_pool2d(_linear(x, kernel, bias), 2, 2, "SAME")
+        x = _linear(x, straight) + tf.nn.relu(_linear(x, bent))
+        x = prelu_of_integers(_linear(x, second, w[4] / second_scale), w[5])
+        x = _linear(x, third, w[7] / third_scale)
+        above = tf.nn.relu(by_channel(x, 1 - w[8]))
+        return _linear(x, last * last_slope, last_bias) + _linear(above, last)
+
+    return network
+
+
+def _linear(x: Any, kernel: NDArray[Any], bias: NDArray[Any] | None = None) -> Any:
+    bias = np.zeros(kernel.shape[-1]) if bias is None else bias
+    convolved = tf.nn.conv2d(x, kernel.astype(np.float32), 1, "VALID")
+    return tf.nn.bias_add(convolved, bias.astype(np.float32))
+
+
+def _evening(x: Any) -> NDArray[np.float32]:
+    """By what to divide each channel, so that all come nearer to the one that reaches furthest."""
+    reach = np.abs(x).max(axis=(0, 1, 2))
+    return np.asarray(np.sqrt(reach / reach.max()), np.float32)
+
+
 def convert(network: str) -> bytes:
     """Return the LiteRT file of `network` as bytes, in float."""
-    return bytes(_converter(network, prelu).convert())
+    weights = package_weights(network)
+    return bytes(_converter(network, lambda x: NETWORKS[network](x, weights)).convert())
 
 
 def quantised(network: str, crops: Pixels) -> bytes:
     """Return the LiteRT file of `network` in integers, with the ranges that `crops` need."""
-    converter = _converter(network, prelu_of_integers)
+    weights = package_weights(network)
+    if network == "pnet":
+        converter = _converter(network, pnet_of_integers(weights, crops))
+        crops = crops - MIDDLE
+        converter.inference_input_type = tf.int8
+    else:
+        converter = _converter(network, lambda x: NETWORKS[network](x, weights, prelu_of_integers))
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.representative_dataset = lambda: ([crop[None]] for crop in crops)
+    if network == "pnet":
+        return bytes(converter.convert())
     # The converter's own way to leave an operator in float: the head is the only one of its kind.
     in_float = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=["FULLY_CONNECTED"])
     with warnings.catch_warnings():  # of ranges for whole numbers as inputs, which these are not
@@ -183,11 +266,10 @@ def quantised(network: str, crops: Pixels) -> bytes:
         return bytes(debugger.get_nondebug_quantized_model())
 
 
-def _converter(network: str, activation: Activation) -> Any:
+def _converter(network: str, answer: Callable[[Any], Any]) -> Any:
     side = INPUT_SIDE[network]
-    weights = package_weights(network)
     function = tf.function(
-        lambda pixels_bgr: NETWORKS[network](pixels_bgr, weights, activation),
+        lambda pixels_bgr: answer(pixels_bgr),
         input_signature=[tf.TensorSpec([None, side, side, 3], tf.float32, "pixels_bgr")],
     )
     return tf.lite.TFLiteConverter.from_concrete_functions(
@@ -227,15 +309,18 @@ def largest_difference(network: str, model: bytes) -> float:
 def mean_difference(network: str, model: bytes, crops: Pixels) -> float:
     """Compare a file in integers with that in float: boxes and landmarks of what may be faces."""
     exact = answers(convert(network), crops)
-    maybe = exact[:, -1] > -2
+    maybe = exact[..., -1] > -2
     return float(np.abs(answers(model, crops) - exact)[maybe, :-1].mean())
 
 
 def answers(model: bytes, pixels: Pixels) -> Pixels:
     interpreter = Interpreter(model_content=model)
-    interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], pixels.shape)
+    (takes,) = interpreter.get_input_details()
+    interpreter.resize_tensor_input(takes["index"], pixels.shape)
     interpreter.allocate_tensors()
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], pixels)
+    if takes["dtype"] == np.int8:
+        pixels = (pixels - MIDDLE).astype(np.int8)
+    interpreter.set_tensor(takes["index"], pixels)
     interpreter.invoke()
     given: Pixels = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
     return given
@@ -259,11 +344,11 @@ def main(out: Path) -> None:
     for network, difference in differences.items():
         if difference > TOLERANCE:
             raise ModelError(f"{network} came out different from the mtcnn package by {difference}")
-    for network in QUANTISED:
-        crops = demo_crops(INPUT_SIDE[network] or 0)
+    for network, tolerance in QUANTISED_TOLERANCE.items():
+        crops = demo_crops(QUANTISED_SIDE[network])
         models[network] = quantised(network, crops)
         differences[network] = mean_difference(network, models[network], crops)
-        if differences[network] > QUANTISED_TOLERANCE:
+        if differences[network] > tolerance:
             raise ModelError(f"{network} differs by {differences[network]} from itself in float")
     out.mkdir(parents=True, exist_ok=True)
     for network, model in models.items():
@@ -272,7 +357,7 @@ def main(out: Path) -> None:
         "name": "MTCNN face detector",
         "source": f"weights of the mtcnn package {metadata.version('mtcnn')} (MIT, see LICENSE)",
         "made_by": "python -m training.convert_mtcnn",
-        "input": "raw pixels 0..255, BGR, float32",
+        "input": "raw pixels 0..255, BGR, float32; pnet: less 128, int8",
         "files": {f"{n}.tflite": hashlib.sha256(models[n]).hexdigest() for n in models},
         "difference_from_package": {n: float(f"{d:.1e}") for n, d in differences.items()},
     }

@@ -43,6 +43,12 @@ def crop_face(image_bgr: ImageBGR, face: Detection, size_hw: tuple[int, int]) ->
     # Shrinking averages up to 8 x 8 samples a pixel, so that what is thinner than a pixel of the
     # crop leaves grey and not a pattern.
     samples = min(max(ceil(step), 1), 8)
+    if step > 2:
+        # Half as many along each side do, of means of 2 x 2 pixels: all pixels count as before, and
+        # a face of 300 pixels takes a third of the time.
+        image_bgr, left, top = _paired(image_bgr, centre_x, centre_y, width * step, height * step)
+        centre_x, centre_y = centre_x - left, centre_y - top
+        samples = ceil(samples / 2)
     step /= samples
     fine_hw = (height * samples, width * samples)
     picture_from_crop = np.array(
@@ -61,6 +67,25 @@ def crop_face(image_bgr: ImageBGR, face: Detection, size_hw: tuple[int, int]) ->
     if samples > 1:
         crop = cv2.resize(crop, (width, height), interpolation=cv2.INTER_AREA)
     return np.asarray(crop, np.uint8)
+
+
+def _paired(
+    image_bgr: ImageBGR, centre_x: float, centre_y: float, width: float, height: float
+) -> tuple[ImageBGR, float, float]:
+    """Return a region with each pixel the mean of itself and those right of and below it.
+
+    With it the place of its left upper corner in the picture: half a pixel off, as the means are.
+    """
+    spans = []
+    for centre, length, end in zip(
+        (centre_x, centre_y), (width, height), image_bgr.shape[1::-1], strict=True
+    ):
+        start = min(max(int(centre - length / 2) - 3, 0), end - 1)
+        spans.append(slice(start, max(int(centre + length / 2) + 4, start + 1)))
+    columns, rows = spans
+    region = image_bgr[rows, columns]
+    means = cv2.blur(region, (2, 2), anchor=(0, 0), borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(means, np.uint8), columns.start + 0.5, rows.start + 0.5
 
 
 def framing(face: Detection) -> tuple[float, float, float]:

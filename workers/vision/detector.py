@@ -42,6 +42,7 @@ ImageBGR = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 BoxXYWH = tuple[float, float, float, float]
 
+_SIGN = np.uint8(128)  # its bit turned over makes 0..255 -128..127, which P-Net takes
 _GREY = (127, 127, 127)  # what lies beyond the picture: nothing, to networks scaled to -1..1
 YUNET_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 
@@ -106,7 +107,7 @@ class _Network:
         self._interpreters: OrderedDict[tuple[int, ...], tuple[Interpreter, int, int]]
         self._interpreters = OrderedDict()
 
-    def __call__(self, pixels_bgr: Floats) -> Floats:
+    def __call__(self, pixels_bgr: Floats | NDArray[np.int8]) -> Floats:
         key = pixels_bgr.shape
         if key in self._interpreters:
             self._interpreters.move_to_end(key)
@@ -274,7 +275,7 @@ class MtcnnDetector:
             if area_xywh and not margin:
                 network = self._pnet_of_parts
                 left, top, level = _part(level, area_xywh)  # type: ignore[arg-type]
-            grid = network(level[None].astype(np.float32))[0]
+            grid = network((level[None] ^ _SIGN).view(np.int8))[0]
             rows, columns = np.nonzero(grid[..., 4] > _logit(0.6))
             if len(rows):
                 cells = grid[rows, columns]
