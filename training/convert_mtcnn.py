@@ -198,7 +198,7 @@ def pnet_of_integers(w: Weights, pictures: Pixels) -> Callable[[Any], Any]:
     sign = np.where(slope > 1, -1, 1)  # relu only adds: where it must take away, both are negated
     for channel in range(count):
         if slope[channel] < 0:
-            other = count + list(falling).index(channel)
+            other = count + falling.tolist().index(channel)
             straight[..., other, channel] = 1
             bent[..., channel, channel], bent[..., other, channel] = 1, -1
         else:
@@ -269,7 +269,7 @@ def quantised(network: str, crops: Pixels) -> bytes:
 def _converter(network: str, answer: Callable[[Any], Any]) -> Any:
     side = INPUT_SIDE[network]
     function = tf.function(
-        lambda pixels_bgr: answer(pixels_bgr),
+        answer,
         input_signature=[tf.TensorSpec([None, side, side, 3], tf.float32, "pixels_bgr")],
     )
     return tf.lite.TFLiteConverter.from_concrete_functions(

@@ -237,8 +237,10 @@ class Tracker:
             for row, column in _cheapest_pairs(costs)
             if costs[row, column] < _IMPOSSIBLE
         }
-        if self._is_cut(list(owners.values()), t):
-            owners |= self._after_cut(faces, colours)
+        gone = self._gone_at_a_cut(list(owners.values()), t)
+        if gone:
+            strangers = [i for i in range(len(faces)) if i not in owners or not owners[i].number]
+            owners |= self._after_cut(gone, faces, colours, strangers)
         shown = []
         for index, (face, look) in enumerate(zip(faces, colours, strict=True)):
             crowded = any(
@@ -280,31 +282,43 @@ class Tracker:
         self._smoothed[track] = (round(t, 3), kept)
         return np.asarray(kept / kept.sum(), np.float32)
 
-    def _is_cut(self, found: Sequence[_Track], t: float) -> bool:
-        """Whether everybody who was shown a moment ago is gone from their places at once."""
+    def _gone_at_a_cut(self, found: Sequence[_Track], t: float) -> list[_Track]:
+        """The people who went at a cut, if there was one; somebody may happen to be in his place.
+
+        That is so where everybody who was shown a moment ago is gone at once, or several are and
+        hardly anybody is left.
+        """
         shown = [
             track for track in self._tracks if track.number and t - track.seen_at <= _CUT_WITHIN_S
         ]
-        return bool(shown) and not any(track.number for track in found)
+        here = {0} | {track.number for track in found}
+        gone = sum(track.number not in here for track in shown)
+        if 0 < gone == len(shown) or (gone > 1 and 2 * gone > len(shown)):
+            return [track for track in self._tracks if track.number not in here]
+        return []
 
     def _after_cut(
-        self, faces: Sequence[Detection], colours: Sequence[Colours]
+        self,
+        tracks: Sequence[_Track],
+        faces: Sequence[Detection],
+        colours: Sequence[Colours],
+        strangers: Sequence[int],
     ) -> dict[int, _Track]:
-        """Find people again by their colours alone, wherever they are now."""
-        tracks = [track for track in self._tracks if track.number]
-        costs = np.full((len(tracks), len(faces)), _IMPOSSIBLE)
+        """Find people again among the strangers, by their colours alone, wherever they are now."""
+        costs = np.full((len(tracks), len(strangers)), _IMPOSSIBLE)
         for row, track in enumerate(tracks):
-            for column, (face, look) in enumerate(zip(faces, colours, strict=True)):
-                apart = _apart(track.colours, look)
-                face_size = math.sqrt(face.box_xywh[2] * face.box_xywh[3])
+            for column, index in enumerate(strangers):
+                apart = _apart(track.colours, colours[index])
+                face_size = math.sqrt(faces[index].box_xywh[2] * faces[index].box_xywh[3])
                 growth = abs(math.log(face_size / math.sqrt(track.width * track.height)))
                 if apart is not None and apart <= _SAME_COLOURS and growth <= _CUT_GROWTH:
                     costs[row, column] = apart
         again = {}
         for row, column in _cheapest_pairs(costs):
             if costs[row, column] < _IMPOSSIBLE:
-                tracks[row].jump(faces[column].box_xywh)
-                again[column] = tracks[row]
+                index = strangers[column]
+                tracks[row].jump(faces[index].box_xywh)
+                again[index] = tracks[row]
         return again
 
     def _forget(self, t: float) -> None:

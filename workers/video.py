@@ -41,7 +41,7 @@ from workers.pipeline import Pipeline, Sighting
 from workers.tracking import Tracker
 from workers.vision.detector import BoxXYWH, Detection
 
-_BATCH = 8  # frames whose faces go through the classifier together
+_BATCH = 4  # frames that are decoded, searched and judged together
 _GZIP_LEVEL = 3  # 1.3 times the size of level 9 in a fifth of the time
 
 # A face is shown only when it has been seen surely enough, which may take some frames; when it is,

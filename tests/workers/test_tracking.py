@@ -60,6 +60,7 @@ class ScriptedDetector:
 
 RED = ((60, 0, 5, 20), (120, 20, 10, 30), (100, 90, 20, 10), (100, 90, 20, 10))
 BLUE = ((90, 10, 30, 20), (140, 15, 10, 30), (100, -20, -80, 10), (100, -20, -80, 10))
+GREEN = ((90, -40, 30, 20), (140, -60, 10, 30), (100, -70, 40, 10), (100, -70, 40, 10))
 GREY = np.full((480, 640, 3), 128, np.uint8)
 
 
@@ -123,6 +124,13 @@ class TestNumbers:
         assert numbers(after) == [1, 2]
         still = tracker.update([face(520, 300), face(250, 300)], START + 2 / FPS, [RED, BLUE])
         assert numbers(still) == [1, 2]
+
+    def test_a_cut_is_one_though_somebody_is_where_somebody_was_before(self) -> None:
+        tracker = Tracker()
+        tracker.update([face(100), face(300), face(500)], START, [RED, BLUE, GREEN])
+        moved = [face(520, 300), face(190, 300), face(500)]
+        after = tracker.update(moved, START + 1 / FPS, [RED, BLUE, GREEN])
+        assert numbers(after) == [1, 2, 3]
 
     def test_after_a_cut_somebody_of_other_colours_is_somebody_else(self) -> None:
         tracker = Tracker()

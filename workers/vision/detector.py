@@ -275,8 +275,8 @@ class MtcnnDetector:
             if area_xywh and not margin:
                 network = self._pnet_of_parts
                 left, top, level = _part(level, area_xywh)  # type: ignore[arg-type]
-            grid = network((level[None] ^ _SIGN).view(np.int8))[0]
-            rows, columns = np.nonzero(grid[..., 4] > _logit(0.6))
+            grid = network(np.bitwise_xor(level, _SIGN)[None].view(np.int8))[0]
+            rows, columns = np.nonzero(grid[..., 4] > _logit(0.7))
             if len(rows):
                 cells = grid[rows, columns]
                 corners = 2.0 * np.stack([columns, rows, columns, rows], axis=1) + 1
