@@ -276,7 +276,7 @@ class MtcnnDetector:
                 network = self._pnet_of_parts
                 left, top, level = _part(level, area_xywh)  # type: ignore[arg-type]
             grid = network(np.bitwise_xor(level, _SIGN)[None].view(np.int8))[0]
-            rows, columns = np.nonzero(grid[..., 4] > _logit(0.7))
+            rows, columns = np.nonzero(grid[..., 4] > _logit(0.6))
             if len(rows):
                 cells = grid[rows, columns]
                 corners = 2.0 * np.stack([columns, rows, columns, rows], axis=1) + 1
