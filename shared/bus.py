@@ -429,10 +429,11 @@ class Bus:
         except IndexError:
             line = cast("redis.Redis", self._redis.client())  # type: ignore[no-untyped-call]
         try:
-            # A command would make a broken connection anew to where it led: this asks Sentinels.
-            if line.connection is not None:
-                line.connection.connect()  # type: ignore[no-untyped-call]
             yield line
+        except BaseException:  # an answer may still be on its way, which nobody else is to get
+            if line.connection is not None:
+                line.connection.disconnect()  # type: ignore[no-untyped-call]
+            raise
         finally:
             self._held.append(line)
 

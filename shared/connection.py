@@ -25,7 +25,12 @@ import redis
 from redis.backoff import ExponentialBackoff
 from redis.connection import parse_url
 from redis.retry import Retry
-from redis.sentinel import MasterNotFoundError, Sentinel
+from redis.sentinel import (
+    MasterNotFoundError,
+    Sentinel,
+    SentinelManagedConnection,
+    SentinelManagedSSLConnection,
+)
 
 from shared.errors import BusError, SourceError
 from shared.source import escape_credentials, mask_address
@@ -158,8 +163,31 @@ def _primary(address: re.Match[str], options: dict[str, Any]) -> redis.Redis:
     sentinels = [(host[1].strip("[]"), int(host[2] or 26379)) for host in hosts if host]
     asked = _Sentinels(sentinels, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
     service = address["service"]
-    primary = asked.master_for(service, **told, **options, ssl=tls)  # type: ignore[no-untyped-call]
+    kind = _PrimaryTls if tls else _Primary
+    primary = asked.master_for(service, **told, **options, connection_class=kind)  # type: ignore[no-untyped-call]
     return cast("redis.Redis", primary)
+
+
+class _Primary(SentinelManagedConnection):
+    """As redis-py's, but it never goes on at the wrong place.
+
+    One that broke asks the Sentinels before it speaks again: redis-py's own repetition goes to
+    where the connection led, which after a planned failover is a replica that answers. And one
+    whose answer did not come in time is given up, or the next question would get that answer.
+    """
+
+    def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        if not self._sock:
+            self.connect()  # type: ignore[no-untyped-call]
+        super().send_packed_command(command, check_health)  # type: ignore[no-untyped-call]
+
+    def read_response(self, *args: Any, **options: Any) -> Any:
+        options.setdefault("disconnect_on_error", True)
+        return super().read_response(*args, **options)
+
+
+class _PrimaryTls(_Primary, SentinelManagedSSLConnection):
+    pass
 
 
 class _Sentinels(Sentinel):

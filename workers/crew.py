@@ -259,7 +259,8 @@ def _serve(folder: str, connection: Connection) -> None:
                 connection.send((segment.index, frames, True))
         except MoodlineError as error:
             connection.send(error)
-            connection.recv()  # nothing more comes: the other side ends this process
+            while True:  # until the other side ends this process, whatever it still hands out
+                connection.recv()
 
 
 if __name__ == "__main__":
