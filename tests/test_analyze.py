@@ -165,6 +165,16 @@ def test_a_model_that_is_not_there_is_named(
     assert err.startswith(f"moodline: {tmp_path} has no readable card.json")
 
 
+def test_a_model_that_workers_cannot_load_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MOODLINE_YUNET_MODEL", "/nowhere.onnx")
+    for _ in range(3):  # several workers find it out, each in its own time
+        status, _, err = analyze(folder, DEMO_CLIP, "--workers", 2)
+        assert status == 1
+        assert err.startswith("moodline: there is no face detector at /nowhere.onnx")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("after_s", [0.0, 0.8, 2.0])
 def test_it_ends_at_once_and_leaves_nothing(
@@ -219,6 +229,23 @@ def test_processes_end_with_the_one_that_started_them_and_tidy_up(
         assert psutil.wait_procs(workers, timeout=10)[1] == []
     assert list(folder.iterdir()) == []
     assert clip.exists()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_nothing_stays_of_a_command_that_is_killed_when_its_workers_are_done(
+    folder: Path, tmp_path: Path, workers: int
+) -> None:
+    clip, copy = looped(DEMO_CLIP, tmp_path / "long.mp4", 4), tmp_path / "copy.mp4"
+    with analyzing(folder, clip, "--workers", workers, "--annotated", copy) as process:
+        while not list(tmp_path.glob(".moodline-*")):  # the copy is being written
+            assert process.poll() is None
+            time.sleep(0.02)
+        (first,) = psutil.Process(process.pid).children()
+        assert first.children() == []
+        assert list(folder.iterdir())
+        process.kill()
+        first.wait(10)
+    assert list(folder.iterdir()) == []
 
 
 def test_a_single_worker_ends_with_the_one_that_started_it_and_tidies_up(

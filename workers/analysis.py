@@ -12,6 +12,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -57,8 +58,9 @@ def analysed(
 
         media = Media(folder)
         try:
-            found = footage.probe(path)
-            plan = footage.plan(path, options, search_every_s=chosen.search_every_s)
+            with _signals_kept_back():
+                found = footage.probe(path)
+                plan = footage.plan(path, options, search_every_s=chosen.search_every_s)
         except SourceError as error:
             raise SourceError(f"{path}: {error}") from error
         if found.duration_s is not None and options.start_s >= found.duration_s:
@@ -81,6 +83,18 @@ def analysed(
         crew.dismiss()
         report.derive(media, video, People(), model)
         yield media, video
+
+
+@contextlib.contextmanager
+def _signals_kept_back() -> Iterator[None]:
+    """Let Ctrl-C wait, seconds at most: PyAV drops what is raised while it asks for bytes."""
+    before = signal.pthread_sigmask(
+        signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    )
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def require_writable(outputs: Sequence[Path]) -> None:

@@ -25,6 +25,7 @@ import contextlib
 import json
 import math
 import shutil
+import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -110,8 +111,7 @@ class _Copy:
 
     def write(self, out: BinaryIO, drawing: Callable[[], _Draw], between: Between) -> None:
         """Write it, each picture as what `drawing` gives returns it."""
-        with tempfile.TemporaryDirectory(prefix="moodline-copy-") as folder:
-            draft = Path(folder, "copy.mp4")
+        with _draft() as draft:
             try:
                 self._encode(draft, drawing(), between, may_copy=True)
             except av.error.FFmpegError:
@@ -183,6 +183,21 @@ class _Copy:
         ends_s = facts.start_s + (facts.duration_s or 0)
         part_s = min(plan.end_s or ends_s, ends_s) - (plan.start_s or facts.start_s)
         return round(part_s * plan.rate)
+
+
+@contextlib.contextmanager
+def _draft() -> Iterator[Path]:
+    """A file to write and to read again, as FFmpeg does to move an MP4's index to its beginning.
+
+    It has no name where the system can open a file without: so nothing of the pictures stays on
+    disk, however this process ends.
+    """
+    if sys.platform == "linux":
+        with tempfile.TemporaryFile() as file:
+            yield Path(f"/proc/self/fd/{file.fileno()}")
+    else:
+        with tempfile.TemporaryDirectory(prefix="moodline-copy-") as folder:
+            yield Path(folder, "copy.mp4")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ worker is not forked; nor are any where the system's own libraries do not bear i
 each is started anew.
 
 Promises: the workers end with this process, however it ends (each sees its connection close), and
-the folder that they worked in then goes with them. When one worker ends, all do.
+the folder that they worked in then goes with them, also when they were dismissed before: the first
+process stays for that, and computes nothing. When one worker ends, all do.
 
 Not here: what is found in a segment (`workers.video`), and what comes of all (`workers.analysis`).
 """
@@ -85,16 +86,25 @@ class Crew:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.dismiss()
-        for process in self._processes:
-            process.wait()
-        for member in self._members:
-            member.connection.close()
-
-    def dismiss(self) -> None:
-        """End the workers, whatever they do: nothing that they hold must be put away."""
         for process in self._processes:
             process.terminate()
+            with contextlib.suppress(OSError):
+                process.stdin.close()  # type: ignore[union-attr]
+        for member in self._members:
+            member.connection.close()
+        for process in self._processes:
+            process.wait()
+
+    def dismiss(self) -> None:
+        """End the workers, whatever they do: nothing that they hold must be put away.
+
+        Where none was forked the first one stays, idle, because it watches over the folder.
+        """
+        first, *others = self._processes
+        for process in others:
+            process.terminate()
+        if len(self._members) > len(self._processes):
+            first.terminate()
 
     def prepare(self, settings: Settings) -> None:
         """Have the models loaded; raises MoodlineError where a process has ended."""
@@ -162,7 +172,7 @@ def _start(folder: str, connections: Sequence[Connection]) -> subprocess.Popen[b
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", __name__, folder, *map(str, descriptors)],
         pass_fds=descriptors,
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,  # closes with this process, however it ends
         # Whatever folder the user is in: Moodline's own packages and no others of their names.
         env={**os.environ, "PYTHONPATH": str(PROJECT_DIR)},
         start_new_session=True,  # so that Ctrl-C reaches this process alone, which then ends them
@@ -186,12 +196,14 @@ def _work(folder: str, connections: Sequence[Connection]) -> None:
     if connection is not None:
         _serve(folder, connection)
     shutil.rmtree(folder, ignore_errors=True)  # nobody is left who would
+    os._exit(0)  # there is nothing to put away, and taking all apart takes time
 
 
 def _forked(connections: Sequence[Connection]) -> Connection | None:
     """Fork a worker for each connection; give it its own, and this process None in the end.
 
-    When one has ended, so do the others: either nobody waits for them, or in vain.
+    When one has ended, so do the others: either nobody waits for them, or in vain. Told to end,
+    this process ends them, and waits for the end of the one that started it.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     workers = []
@@ -211,20 +223,29 @@ def _forked(connections: Sequence[Connection]) -> Connection | None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         ended, status = os.wait()
         workers.remove(ended)
+    except _Dismissed:
+        status = None
     finally:
         for worker in workers:
             os.kill(worker, signal.SIGKILL)
         for worker in workers:
             os.waitpid(worker, 0)
+    if status is None:
+        sys.stdin.buffer.read()
+        return None
     code = os.waitstatus_to_exitcode(status)
     if code:
         sys.exit(code if code > 0 else 128 - code)  # as a shell tells a signal
     return None
 
 
+class _Dismissed(Exception):
+    """This process was told to end."""
+
+
 def _end(*_: object) -> NoReturn:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.exit()
+    raise _Dismissed
 
 
 def _serve(folder: str, connection: Connection) -> None:
