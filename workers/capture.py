@@ -111,7 +111,7 @@ class _Child:
         self._pauses = Pauses(0.5, 15.0)
         self._started_at = self._start_at = 0.0
         self._kill_at: float | None = None  # set while it was told to stop
-        self._report: tuple[FeedState, str, Trouble] | None = (
+        self._report: tuple[FeedState, str, str] | None = (
             None  # what to say while there is no process
         )
 
@@ -178,11 +178,16 @@ class _Child:
         if now - self._started_at > _STEADY_S:
             self._pauses.reset()
         self._start_at = now + self._pauses.next_s()
-        reason = {
-            EXIT_HUNG: "The source hung and gave no picture; it is opened anew.",
-            EXIT_GONE: "The feed was not found; it is looked for again.",
-        }.get(code, f"The capture process ended unexpectedly ({_ending(code)}); it starts again.")
-        trouble = Trouble.HUNG if code == EXIT_HUNG else Trouble.CAPTURE_FAILED
+        reason, trouble = {
+            EXIT_HUNG: ("The source hung and gave no picture; it is opened anew.", Trouble.HUNG),
+            EXIT_GONE: ("The feed was not found; it is looked for again.", ""),
+        }.get(
+            code,
+            (
+                f"The capture process ended unexpectedly ({_ending(code)}); it starts again.",
+                Trouble.CAPTURE_FAILED,
+            ),
+        )
         self._report = FeedState.RECONNECTING, reason, trouble
         _log.warning("a feed's capture process ended", feed=self.feed.id, reason=reason)
 

@@ -11,8 +11,9 @@ overload that lasts does not swing; but for as long as the worker is clearly les
 that trial, the load has changed, and it does not wait.
 
 Promises: from the last step it is back to doing everything within 10 s after an overload has ended,
-also if no frame comes meanwhile, and also if what is left is nearly as much as it can do. Not here:
-what a step saves (`workers.pipeline`), and telling who looks on (`shared.bus`).
+also if no frame comes meanwhile, and also if what is left is nearly as much as it can do; within
+25 s if what is left keeps it as busy as the overload did, for then nothing but a trial can tell.
+Not here: what a step saves (`workers.pipeline`), and telling who looks on (`shared.bus`).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _LOOK_S = 2.0
 _CALM = 0.8  # the share of claims in time: on a busy machine some are late at any load
 _VAIN_WITHIN_S = 4.0
 _LONGEST_PAUSE_S = 20.0
-_LESS_BUSY = 0.85  # of how busy it was before the trial in vain
+_LESS_BUSY = 0.93  # of how busy it was before the trial in vain
 
 
 @dataclass(slots=True)

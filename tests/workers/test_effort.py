@@ -85,7 +85,9 @@ def under_load(
 
 
 @pytest.mark.parametrize("overload_s", [5, 30, 200])
-@pytest.mark.parametrize("left", [(0.4, 0.35, 0.3, 0.25), (0.95, 0.9, 0.85, 0.8)])
+@pytest.mark.parametrize(
+    "left", [(0.4, 0.35, 0.3, 0.25), (0.95, 0.9, 0.85, 0.8), (0.95, 0.93, 0.91, 0.88)]
+)
 def test_also_what_is_nearly_too_much_is_done_again_within_ten_seconds(
     overload_s: float, left: tuple[float, ...]
 ) -> None:
@@ -93,6 +95,13 @@ def test_also_what_is_nearly_too_much_is_done_again_within_ten_seconds(
     assert SKIP in under_load(effort, overload_s, (3.0, 2.7, 2.0, 0.98))
     after = under_load(effort, 60, left, start=START + overload_s)
     assert set(after[100:]) == {NO}
+
+
+def test_what_keeps_it_as_busy_as_the_overload_did_is_done_again_within_25_seconds() -> None:
+    effort = Effort()
+    assert SKIP in under_load(effort, 200, (3.0, 2.7, 2.0, 0.98))
+    after = under_load(effort, 60, (0.97, 0.96, 0.96, 0.95), start=START + 200)
+    assert set(after[250:]) == {NO}
 
 
 def test_an_overload_that_lasts_does_not_swing() -> None:

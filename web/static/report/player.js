@@ -13,6 +13,7 @@ const INTO_FRAME_S = 0.001; // aimed at when seeking: past the frame's start, wh
 const MAX_CANVAS_WIDTH = 1920;
 const LAYERS_KEY = "moodline-layers";
 const UNSEEN_MS = 400; // how long a seek may be over before its frame is told
+const MOST_REPEATS = 2; // of one seek
 const DESCRIBE_EVERY_MS = 3000; // how often a screen reader could hear something new
 
 // Events: "position" {position, faces} for each frame shown, "failed" where the browser cannot play.
@@ -28,6 +29,7 @@ export class Player extends EventTarget {
   #next = null; // where to go after that
   #started = false;
   #arrived = false; // whether a frame came since the seek that runs began
+  #repeats = 0; // of that seek
   #described = -Infinity;
   #layers = { boxes: true, names: true, emotions: true };
   selected = null; // the person whose box stands out
@@ -108,6 +110,7 @@ export class Player extends EventTarget {
     }
     this.#wanted = inside;
     this.#arrived = false;
+    this.#repeats = 0;
     this.#video.currentTime = this.#zero + inside + INTO_FRAME_S;
     this.#clock(inside);
   }
@@ -215,8 +218,11 @@ export class Player extends EventTarget {
   }
 
   // Chromium at times shows a frame that was sought and never tells: the same seek once more does.
+  // (While nobody sees the page no browser tells, and it does once somebody does.)
   #seekAgain() {
-    if (!this.#arrived && !this.#video.seeking) this.#video.currentTime += 0;
+    if (this.#arrived || this.#video.seeking || this.#repeats >= MOST_REPEATS) return;
+    this.#repeats += 1;
+    this.#video.currentTime += 0;
   }
 
   #afterSeek() {
