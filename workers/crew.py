@@ -227,9 +227,10 @@ def _forked(connections: Sequence[Connection]) -> Connection | None:
         status = None
     finally:
         for worker in workers:
-            os.kill(worker, signal.SIGKILL)
-        for worker in workers:
-            os.waitpid(worker, 0)
+            # One may have ended and been waited for just as this process was told to end.
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(worker, signal.SIGKILL)
+                os.waitpid(worker, 0)
     if status is None:
         sys.stdin.buffer.read()
         return None
