@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from shared.bus import Bus
 from shared.config import PROJECT_DIR, Settings
@@ -28,6 +28,9 @@ from web import close_app, create_app
 
 PASSWORD = "pa55 wörd"
 DEMO = PROJECT_DIR / "workers" / "demo" / "demo.mp4"
+# Two browsers on two busy cores now and then need more than Playwright's 5 s to show something;
+# what has to be quick says so where it is tested.
+expect.set_options(timeout=10_000)
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 
 
