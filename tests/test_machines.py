@@ -212,16 +212,16 @@ def _behind_one_address(folder: Path, running: ExitStack) -> tuple[str, Callable
 
 
 def _with_sentinel(folder: Path, running: ExitStack) -> tuple[str, Callable[[], None]]:
-    _, url, first = _watched(folder, running)
+    _, _, url, first = _watched(folder, running)
     return url, first.kill
 
 
 def _watched(
     folder: Path, running: ExitStack
-) -> tuple[dict[str, int], str, subprocess.Popen[bytes]]:
+) -> tuple[redis.Redis, redis.Redis, str, subprocess.Popen[bytes]]:
     """A primary, a replica, and a Sentinel that notices within a second.
 
-    Gives their ports, the address, and the process of the primary.
+    Gives clients of the primary and the Sentinel, the address, and the process of the primary.
     """
     redis_server = machines.require("redis-server", "redis-server")
     primary, replica, sentinel = (machines.free_port() for _ in range(3))
@@ -245,42 +245,39 @@ def _watched(
         return False
 
     wait_until(knows_replica, 20, "the Sentinel knowing the replica")
-    ports = {"primary": primary, "replica": replica, "sentinel": sentinel}
+    asked_first = redis.Redis(port=primary)
+    running.callback(asked_first.close)
     # The first of the two named does not exist: another one is asked.
-    return ports, f"redis+sentinel://127.0.0.1:1,127.0.0.1:{sentinel}/faces/0", first
+    return asked_first, asked, f"redis+sentinel://127.0.0.1:1,127.0.0.1:{sentinel}/faces/0", first
 
 
 def test_after_a_planned_failover_nobody_reads_what_the_old_primary_remembers(
     tmp_path: Path,
 ) -> None:
     with ExitStack() as servers:
-        ports, url, _ = _watched(tmp_path, servers)
+        old, sentinel, url, _ = _watched(tmp_path, servers)
         bus = Bus(url)
         servers.callback(bus.close)
         bus.restore_feeds([builders.feed("cam")])
         assert "cam" in bus.statuses(["cam"])
-        with redis.Redis(port=ports["sentinel"]) as sentinel:
-            sentinel.execute_command("SENTINEL", "FAILOVER", "faces")
-        with redis.Redis(port=ports["primary"]) as old:
-            wait_until(lambda: old.role()[0] == b"slave", 20, "the old primary being a replica")
-            old.execute_command(
-                "REPLICAOF", "127.0.0.1", "1"
-            )  # and one that learns nothing any more
-            bus.report_capture("cam", CaptureReport(FeedState.LIVE, fps_in=15.0))
-            for _ in range(3):
-                assert bus.statuses(["cam"])["cam"].fps_in == 15.0
+        sentinel.execute_command("SENTINEL", "FAILOVER", "faces")  # type: ignore[no-untyped-call]
+        wait_until(lambda: old.role()[0] == b"slave", 20, "the old primary being a replica")
+        # And one that learns nothing any more:
+        old.execute_command("REPLICAOF", "127.0.0.1", "1")  # type: ignore[no-untyped-call]
+        bus.report_capture("cam", CaptureReport(FeedState.LIVE, fps_in=15.0))
+        for _ in range(3):
+            assert bus.statuses(["cam"])["cam"].fps_in == 15.0
 
 
 def test_an_answer_that_came_too_late_is_nobody_elses(tmp_path: Path) -> None:
     with ExitStack() as servers:
-        ports, url, _ = _watched(tmp_path, servers)
+        primary, _, url, _ = _watched(tmp_path, servers)
         bus = Bus(url)
         servers.callback(bus.close)
         bus.restore_feeds([builders.feed("cam")])
         asked: dict[str, Any] = {"max_feeds": 4, "max_frames": 4, "staleness_s": 1.0}
         assert bus.claim("worker", **asked) == []
-        with redis.Redis(port=ports["primary"]) as primary:
-            primary.client_pause(6000, all=True)
+        primary.client_pause(6000, all=True)
         with pytest.raises(BusError):
             bus.claim("worker", **asked)
 

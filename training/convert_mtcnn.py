@@ -132,13 +132,11 @@ def head(x: Any, weights: Weights, inputs: int) -> Any:
     return tf.nn.bias_add(tf.matmul(tf.reshape(x, [-1, inputs]), kernel), bias)
 
 
-def pnet(x: Any, w: Weights, activation: Activation = prelu) -> Any:
+def pnet(x: Any, w: Weights) -> Any:
     """Map pictures (N, H, W, 3) to (N, H', W', 5), H' = ceil((H - 2) / 2) - 4."""
-    first, second = widened([*fold_pixels(*w[:2]), w[2]], w[3:6], 16)
-    x = tf.nn.max_pool2d(conv(x, first, activation), 2, 2, "SAME")
-    x = conv(conv(x, second, activation), w[6:9], activation)
-    kernel, bias = join_heads([w[9:11]], w[11:13])
-    return tf.nn.bias_add(tf.nn.conv2d(x, kernel, 1, "VALID"), bias)
+    x = tf.nn.max_pool2d(conv(x, [*fold_pixels(*w[:2]), w[2]]), 2, 2, "SAME")
+    x = conv(conv(x, w[3:6]), w[6:9])
+    return _linear(x, *join_heads([w[9:11]], w[11:13]))
 
 
 def rnet(x: Any, w: Weights, activation: Activation = prelu) -> Any:
@@ -249,7 +247,8 @@ def quantised(network: str, crops: Pixels) -> bytes:
         crops = crops - MIDDLE
         converter.inference_input_type = tf.int8
     else:
-        converter = _converter(network, lambda x: NETWORKS[network](x, weights, prelu_of_integers))
+        refine = {"rnet": rnet, "onet": onet}[network]
+        converter = _converter(network, lambda x: refine(x, weights, prelu_of_integers))
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.representative_dataset = lambda: ([crop[None]] for crop in crops)

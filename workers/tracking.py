@@ -293,7 +293,8 @@ class Tracker:
         ]
         here = {0} | {track.number for track in found}
         gone = sum(track.number not in here for track in shown)
-        if 0 < gone == len(shown) or (gone > 1 and 2 * gone > len(shown)):
+        nobody = here == {0} and gone > 0
+        if nobody or (gone > 1 and 2 * gone > len(shown)):
             return [track for track in self._tracks if track.number not in here]
         return []
 

@@ -11,7 +11,6 @@ import gzip
 import io
 import json
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +34,7 @@ from shared.video import (
     source_path,
 )
 from shared.videos import Step, Videos
+from tests.web.conftest import wait_until
 from tests.web.studio import scores
 from workers import footage, report
 from workers.footage import Plan
@@ -146,10 +146,8 @@ class Archive:
     def export(self, video: Video, kind: ExportKind, content: bytes) -> None:
         """Have a worker make a file that was asked for."""
         step = Step(f"export-{kind}")
-        deadline = time.monotonic() + 5
-        while not self.videos.begin(video.id, step, "worker"):  # the page says so before it asks
-            assert time.monotonic() < deadline, "nobody asked for it"
-            time.sleep(0.02)
+        # The page says that it is asked for before it asks.
+        wait_until(lambda: self.videos.begin(video.id, step, "worker"))
         self.videos.media.write(export_path(video.id, kind), content)
         self.videos.exported(video.id, kind, self.videos.people(video.id).revision)
         self.videos.done(video.id, step, "worker")

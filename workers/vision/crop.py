@@ -41,12 +41,14 @@ def crop_face(image_bgr: ImageBGR, face: Detection, size_hw: tuple[int, int]) ->
     height, width = size_hw
     step = side / min(height, width)  # pixels of the picture to one of the crop
     samples = min(max(ceil(step), 1), 2)
-    left, top, region = _region(image_bgr, centre_x, centre_y, width * step, height * step)
-    if step > 2 and region.size:
-        half_wh = (region.shape[1] // 2, region.shape[0] // 2)
-        image_bgr = np.asarray(cv2.resize(region, half_wh, interpolation=cv2.INTER_AREA), np.uint8)
-        centre_x, centre_y, step = (centre_x - left) / 2, (centre_y - top) / 2, step / 2
-        samples = min(ceil(step / 2), 8)
+    if step > 2:
+        left, top, region = _region(image_bgr, centre_x, centre_y, width * step, height * step)
+        if region.size:
+            half_wh = (region.shape[1] // 2, region.shape[0] // 2)
+            half = cv2.resize(region, half_wh, interpolation=cv2.INTER_AREA)
+            image_bgr = np.asarray(half, np.uint8)
+            centre_x, centre_y, step = (centre_x - left) / 2, (centre_y - top) / 2, step / 2
+            samples = min(ceil(step / 2), 8)
     # Several samples a pixel, so that what is thinner than a pixel of the crop leaves grey and not
     # a pattern. Samples of halved pixels may lie two of them apart, because each is a mean of four:
     # from the exact mean of all pixels that differs by less than a level, and a face of 300 pixels
