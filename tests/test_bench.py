@@ -115,10 +115,12 @@ def test_detection_says_how_alike_both_ways_are_and_what_is_saved() -> None:
     (row,) = figures["rows"]
     assert row["frames"] == 30
     assert figures["same"] == row["same"] >= 0.95
-    assert row["people"] == "1, 1"
+    assert row["same_every_frame"] >= 0.95
+    assert row["people"] == "1, 1, 1"
     assert 0 < row["searches"] < 0.7
     assert row["adaptive_ms"] > 0
     assert row["every_frame_ms"] > 0
+    assert row["afresh_ms"] > 0
 
 
 @pytest.mark.parametrize("limit", [0, 1, 11, 16, 500])

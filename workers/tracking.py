@@ -215,7 +215,7 @@ class Tracker:
         """
         faces = self._followed(detector, image_bgr, t) if self._lookout.every_s else None
         if faces is None:
-            faces = detector.detect(image_bgr)
+            faces = detector.detect(image_bgr, self._expected(t))
         faces += self._look_again(detector, image_bgr, faces, t)
         return faces, [colours_of(image_bgr, face.box_xywh) for face in faces]
 
@@ -330,6 +330,19 @@ class Tracker:
             track
             for track in self._tracks
             if t - track.seen_at <= (FORGET_S if track.number else _FORGET_UNCONFIRMED_S)
+        ]
+
+    def _expected(self, t: float) -> list[BoxXYWH]:
+        """Where the faces shown in the last frame should be now, if every picture is searched.
+
+        Seldom searches are to be afresh: they are what ends the following of something else.
+        """
+        if self._lookout.every_s or t < self._t:
+            return []
+        return [
+            track.predicted(t)
+            for track in self._tracks
+            if track.number and track.seen_at == self._t
         ]
 
     def _followed(

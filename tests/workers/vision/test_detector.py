@@ -18,8 +18,10 @@ from workers.vision.detector import (
     BoxXYWH,
     Detection,
     FaceDetector,
+    Floats,
     ImageBGR,
     MtcnnDetector,
+    Pixels,
     YunetDetector,
     load_detector,
 )
@@ -99,6 +101,31 @@ class TestEveryDetector:
         detector.detect(portrait)
         assert detector.detect(two_faces) == first
 
+    def test_a_face_that_is_expected_is_the_same_face(
+        self, detector: FaceDetector, two_faces: ImageBGR
+    ) -> None:
+        faces = detector.detect(two_faces)
+        moved = [(x + 4, y - 3, width * 1.05, height) for x, y, width, height in
+                 (face.box_xywh for face in faces)]  # fmt: skip
+        for expected in ([moved[0]], [moved[1]], moved, moved[::-1]):
+            again = detector.detect(two_faces, expected)
+            assert len(again) == 2
+            assert again == sorted(again, key=lambda face: -face.score)
+            for face in faces:
+                assert max(overlap(face.box_xywh, other.box_xywh) for other in again) > 0.8
+
+    def test_expecting_makes_no_face(
+        self, detector: FaceDetector, portrait: ImageBGR, two_faces: ImageBGR
+    ) -> None:
+        (face,) = detector.detect(portrait)
+        nowhere: BoxXYWH = (20, 350, 90, 110)
+        outside: BoxXYWH = (-500, -500, 90, 110)
+        found = detector.detect(portrait, [nowhere, face.box_xywh, outside, face.box_xywh])
+        assert len(found) == 1
+        assert overlap(found[0].box_xywh, face.box_xywh) > 0.8
+        places = [face.box_xywh for face in detector.detect(two_faces)]
+        assert detector.detect(np.full((480, 640, 3), 90, np.uint8), places) == []
+
     def test_verify_answers_for_each_place_in_order(
         self, detector: FaceDetector, portrait: ImageBGR
     ) -> None:
@@ -160,10 +187,40 @@ class TestMtcnn:
         far[100:260, 20:180] = cv2.resize(portrait, (160, 160), interpolation=cv2.INTER_AREA)
         assert (len(mtcnn.detect(far)), len(smaller.detect(far))) == (1, 0)
 
+    def test_small_faces_are_found_wherever_they_are(
+        self, mtcnn: MtcnnDetector, portrait: ImageBGR
+    ) -> None:
+        # Large levels are judged every 4 pixels, which are 12 of the picture's: try all of them.
+        small = cv2.resize(portrait[20:276, 90:346], (112, 112), interpolation=cv2.INTER_AREA)
+        for shift in range(12):
+            picture = np.full((480, 640, 3), 90, np.uint8)
+            picture[200 + shift : 312 + shift, 300 - shift : 412 - shift] = small
+            (face,) = mtcnn.detect(picture)
+            expected = (340 - shift, 220 + shift, 37, 46)
+            assert overlap(face.box_xywh, expected) > 0.6
+
+    def test_a_known_face_spares_most_of_the_refinement(
+        self, mtcnn: MtcnnDetector, portrait: ImageBGR, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        crops: list[int] = []
+        run = mtcnn._rnet.in_batches
+
+        def counted(pixels: Pixels) -> Floats:
+            crops.append(len(pixels))
+            return run(pixels)
+
+        monkeypatch.setattr(mtcnn._rnet, "in_batches", counted)
+        (face,) = mtcnn.detect(portrait)
+        without, crops[:] = sum(crops), []
+        mtcnn.detect(portrait, [face.box_xywh])
+        assert sum(crops) < without
+
     def test_memory_does_not_grow_with_the_number_of_sizes(self, mtcnn: MtcnnDetector) -> None:
         for width in range(200, 240):
             mtcnn.detect(np.zeros((160, width, 3), np.uint8))
-        assert len(mtcnn._pnet._interpreters) <= 32
+            mtcnn.search_beside(np.zeros((480, 640, 3), np.uint8), [], (0, 0, width / 300, 0.5))
+        networks = (mtcnn._pnet, mtcnn._pnet_of_parts, mtcnn._coarse, mtcnn._coarse_of_parts)
+        assert [len(network._interpreters) <= 32 for network in networks] == [True] * 4
 
     def test_a_wall_of_faces_is_bounded_and_found(
         self, mtcnn: MtcnnDetector, portrait: ImageBGR
