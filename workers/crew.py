@@ -1,7 +1,9 @@
 """The processes that analyse the segments of one video, for as long as a command runs.
 
-A `Crew` hands the segments out in order, the next one to whoever is done with one, and tells when
-a segment is there. What is found goes into the storage; messages are numbers.
+A `Crew` hands segments out to whoever is done with one, and tells when a segment is there. Whoever
+has begun at a key frame goes on with what follows it, because then nothing is decoded twice; when
+no key frame is left to begin at, who is idle takes half of what somebody else has before him. What
+is found goes into the storage; messages are numbers.
 
 One process is started anew and loads the libraries, then it forks into the workers, before anything
 in it has computed: neither LiteRT nor OpenCV survives a fork in the middle of its work. So they are
@@ -25,8 +27,10 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import groupby
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -62,6 +66,7 @@ class PipelineSettings:
 class _Member:
     process: subprocess.Popen[bytes]  # or the one that it was forked from
     connection: Connection
+    ahead: deque[int] = field(default_factory=deque)  # segments that are its own, unless it is late
 
 
 class Crew:
@@ -76,7 +81,7 @@ class Crew:
             process = _start(folder, [theirs for _, theirs in group])
             self._processes.append(process)
             self._members += [_Member(process, ours) for ours, _ in group]
-        self._waiting: list[int] = []
+        self._waiting: deque[deque[int]] = deque()  # segments, by the key frame they begin at
         self._frames_done: dict[int, int] = {}
         self._frames_total = 0
         self._done: set[int] = set()
@@ -115,7 +120,10 @@ class Crew:
         """Hand out the first segments; raises MoodlineError where a process has ended."""
         self._frames_total = plan.frames_total
         self._progress = progress
-        self._waiting = [segment.index for segment in reversed(plan.segments)]
+        self._waiting = deque(
+            deque(segment.index for segment in run)
+            for _, run in groupby(plan.segments, key=lambda segment: segment.starts[0])
+        )
         for member in self._members:
             self._send(member, video_id)
             self._hand_out(member)
@@ -149,8 +157,20 @@ class Crew:
         return bool(ready)
 
     def _hand_out(self, member: _Member) -> None:
+        if not member.ahead:
+            member.ahead = self._next_segments()
+        if member.ahead:
+            self._send(member, member.ahead.popleft())
+
+    def _next_segments(self) -> deque[int]:
         if self._waiting:
-            self._send(member, self._waiting.pop())
+            return self._waiting.popleft()
+        longest = max((member.ahead for member in self._members), key=len)
+        kept = len(longest) // 2
+        taken = deque(list(longest)[kept:])
+        for _ in taken:
+            longest.pop()
+        return taken
 
     def _send(self, member: _Member, message: Any) -> None:
         try:
@@ -253,7 +273,7 @@ def _serve(folder: str, connection: Connection) -> None:
     """Analyse the segments that come in, until the other side is gone."""
     import cv2  # noqa: PLC0415
 
-    from workers.footage import Plan  # noqa: PLC0415
+    from workers.footage import Plan, Reader  # noqa: PLC0415
     from workers.pipeline import load_pipeline  # noqa: PLC0415
     from workers.video import analyse_segment  # noqa: PLC0415
 
@@ -265,20 +285,20 @@ def _serve(folder: str, connection: Connection) -> None:
             pipeline = load_pipeline(settings)
             video_id = connection.recv()
             plan = Plan.from_json(media.read(plan_path(video_id)))
-            while True:
-                segment = plan.segments[connection.recv()]
-                frames = 0
+            with media.open(source_path(video_id)) as file, Reader(file, plan) as reader:
+                while True:
+                    segment = plan.segments[connection.recv()]
+                    frames = 0
 
-                def between(done: int, index: int = segment.index) -> None:
-                    nonlocal frames
-                    if done > frames:
-                        frames = done
-                        connection.send((index, done, False))
+                    def between(done: int, index: int = segment.index) -> None:
+                        nonlocal frames
+                        if done > frames:
+                            frames = done
+                            connection.send((index, done, False))
 
-                with media.open(source_path(video_id)) as file:
-                    found = analyse_segment(pipeline, file, plan, segment, between=between)
-                media.write(segment_path(video_id, segment.index), found)
-                connection.send((segment.index, frames, True))
+                    found = analyse_segment(pipeline, reader, segment, between=between)
+                    media.write(segment_path(video_id, segment.index), found)
+                    connection.send((segment.index, frames, True))
         except MoodlineError as error:
             connection.send(error)
             while True:  # until the other side ends this process, whatever it still hands out

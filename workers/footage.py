@@ -34,7 +34,7 @@ from collections import deque
 from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import accumulate, chain, groupby, islice, pairwise, repeat
+from itertools import accumulate, chain, groupby, islice, pairwise, repeat, takewhile
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self, TypeAlias, cast
 
@@ -60,7 +60,7 @@ _Packet: TypeAlias = "Packet[Any]"  # generic for the type checker alone
 ANALYSIS_WIDTH = 1280  # pixels; frames wider than this are scaled down to it
 MAX_PIXELS = 8192 * 4320
 SEGMENT_S = 6.0  # at least so long, up to the next key frame
-_TAIL_S, _TAIL_SEGMENT_S = 24.0, 3.0  # of the video's end, and how long its segments are at least
+_LAST_SEGMENTS_S = 2.0  # what follows the last key frame is cut finer
 _MOST_PARTS, _PART_FRAMES = 4, 30  # from a key frame to the next; the fewest frames of one
 
 # Containers, and no demuxer that opens a second file or address by what it reads in the first. The
@@ -197,21 +197,46 @@ class Plan:
 class Frames(Iterator[Sampled]):
     """The frames of one segment, in order; `missing` counts those that could not be decoded."""
 
-    def __init__(self, file: Path | BinaryIO, plan: Plan, segment: Segment, threads: int) -> None:
+    def __init__(
+        self,
+        file: Path | BinaryIO,
+        plan: Plan,
+        segment: Segment,
+        threads: int,
+        *,
+        under_way: _Decoding | None = None,
+        also: Collection[int] = (),
+    ) -> None:
         self.missing = 0
         self._file = file
         self._plan = plan
         self._segment = segment
         self._threads = threads
         self._upright = Upright(plan.image_wh)
+        self._decoding = under_way  # has got as far as this segment
+        self._also = also  # times of pictures that whoever reads on from here will want
+        self._may_go_on = False
         self._frames = self._decoded() if plan.timed_by == "decoder" else self._expected()
 
     def __next__(self) -> Sampled:
         return next(self._frames)
 
     def close(self) -> None:
-        """Let go of the file before the end is reached."""
+        """Let go of the file, whether the end is reached or not."""
         self._frames.close()
+        self._let_go()
+
+    def left_over(self) -> _Decoding | None:
+        """Give away the decoding, if it has got to the end of the segment without trouble."""
+        if not self._may_go_on:
+            return None
+        decoding, self._decoding = self._decoding, None
+        return decoding
+
+    def _let_go(self) -> None:
+        if self._decoding is not None:
+            self._decoding.close()
+            self._decoding = None
 
     def _expected(self) -> Generator[Sampled]:
         """Give the frames whose times the plan knows, starting anew where one does not come.
@@ -221,11 +246,14 @@ class Frames(Iterator[Sampled]):
         """
         due = deque(self._segment.pts)
         left = set(due)
-        for tries, start in enumerate(self._segment.starts, 1):
-            last_try = tries == len(self._segment.starts)
-            beyond = 0
-            with Opened(self._file, threads=self._threads) as source:
-                for frame in source.frames(start, wanted=left):
+        try:
+            for tries, start in enumerate(self._segment.starts, 1):
+                last_try = tries == len(self._segment.starts)
+                beyond = 0
+                if self._decoding is None:
+                    wanted = left.union(self._also)
+                    self._decoding = _Decoding(self._file, start, wanted, threads=self._threads)
+                for frame in self._decoding.frames:
                     if frame.pts not in left:
                         beyond += frame.pts is not None and frame.pts > self._segment.pts[-1]
                         if beyond >= (_BEYOND_FRAMES if last_try else 1):
@@ -238,8 +266,14 @@ class Frames(Iterator[Sampled]):
                     while due and due[0] not in left:
                         due.popleft()
                     if not left:
+                        damaged = self._decoding.source.damaged
+                        self._may_go_on = bool(self._also) and not damaged
                         return
-        self.missing = len(left)
+                self._let_go()
+            self.missing = len(left)
+        finally:
+            if not self._may_go_on:
+                self._let_go()
 
     def _decoded(self) -> Generator[Sampled]:
         """Give what the decoder gives, and choose among it as it comes."""
@@ -249,6 +283,81 @@ class Frames(Iterator[Sampled]):
                 if choose.takes(t):
                     yield Sampled(t, self._upright.image_bgr(frame))
             self.missing = source.damaged
+
+
+class _Decoding:
+    """Decoding from a start on, which may go on from one segment to the next.
+
+    Pictures of other times than those `wanted` may be left out.
+    """
+
+    def __init__(
+        self,
+        file: Path | BinaryIO,
+        start: Start | None,
+        wanted: Collection[int],
+        *,
+        threads: int,
+    ) -> None:
+        self.start = start
+        self.source = Opened(file, threads=threads).__enter__()
+        self.frames = self.source.frames(start, wanted=wanted)
+
+    def close(self) -> None:
+        self.source.__exit__()
+
+
+class Reader:
+    """Gives the frames of one segment after the other, in whatever order they are asked for.
+
+    Where a segment is asked for just after the one before it, and both are decoded from the same
+    key frame, decoding goes on where it ended; all else starts anew. Both give the same pictures.
+    The one handle that was given is read by one segment at a time.
+    """
+
+    def __init__(self, file: Path | BinaryIO, plan: Plan, *, threads: int = 1) -> None:
+        self.plan = plan
+        self._file = file
+        self._threads = threads
+        self._last: Frames | None = None
+        self._last_index = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def frames(self, segment: Segment) -> Frames:
+        """The frames of this segment; those of another one end with this."""
+        under_way = None
+        if self._last is not None:
+            if self._last_index + 1 == segment.index:
+                under_way = self._last.left_over()
+            self._last.close()
+        if under_way is not None and under_way.start != segment.starts[0]:
+            under_way.close()
+            under_way = None
+        following = takewhile(
+            lambda other: other.starts[0] == segment.starts[0],
+            self.plan.segments[segment.index + 1 :],
+        )
+        self._last_index = segment.index
+        self._last = Frames(
+            self._file,
+            self.plan,
+            segment,
+            self._threads,
+            under_way=under_way,
+            also=[pts for other in following for pts in other.pts],
+        )
+        return self._last
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._last is not None:
+            self._last.close()
+            self._last = None
 
 
 class Upright:
@@ -271,7 +380,10 @@ class Upright:
         upright = self._converter.reformat(
             frame, width=width, height=height, format="bgr24", interpolation="AREA", threads=1
         )
-        image_bgr = cast("ImageBGR", upright.to_ndarray())
+        # As it lies there: to copy it would take as long as half of the conversion.
+        (plane,) = upright.planes
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size)
+        image_bgr = cast("ImageBGR", rows[:, : width * 3].reshape(height, width, 3))
         if quarter_turns:
             image_bgr = cast("ImageBGR", cv2.rotate(image_bgr, _ROTATIONS[quarter_turns]))
         return image_bgr
@@ -486,9 +598,11 @@ class Opened:
         if self.codec not in _LEAVES_OUT or self._threads != 1:
             wanted = None
         context = self.stream.codec_context
+        skips = False
         for packet in islice(self._packets_from(start), packets):
-            if wanted is not None:
-                context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
+            if wanted is not None and skips == (packet.pts in wanted):
+                skips = not skips
+                context.skip_frame = "NONREF" if skips else "DEFAULT"
             yield from self.decode(packet)
         yield from self.decode(None)
 
@@ -744,8 +858,7 @@ def _parts(plan: Plan, sampled: list[int], at: int, end: int) -> list[range]:
     if end <= at:
         return []
     begin_s, end_s = plan.time_s(sampled[at]), plan.time_s(sampled[end - 1])
-    at_the_end = plan.time_s(sampled[-1]) - begin_s <= _TAIL_S
-    parts = int((end_s - begin_s) / (_TAIL_SEGMENT_S if at_the_end else SEGMENT_S))
+    parts = int((end_s - begin_s) / (_LAST_SEGMENTS_S if end == len(sampled) else SEGMENT_S))
     parts = max(1, min(parts, _MOST_PARTS, (end - at) // _PART_FRAMES))
     borders = [at + (end - at) * part // parts for part in range(parts + 1)]
     return [range(*border) for border in pairwise(borders)]

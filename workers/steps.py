@@ -112,9 +112,12 @@ class Steps:
             media.write(plan_path(video.id), plan.to_json().encode())
         elif step.segment is not None:
             plan = self._plan_of(media, video.id)
-            with media.open(source_path(video.id)) as file:
+            with (
+                media.open(source_path(video.id)) as file,
+                footage.Reader(file, plan) as reader,
+            ):
                 found = recorded.analyse_segment(
-                    self._pipeline, file, plan, plan.segments[step.segment], between=watch.frames
+                    self._pipeline, reader, plan.segments[step.segment], between=watch.frames
                 )
             media.write(segment_path(video.id, step.segment), found)
         elif step.name == "track":

@@ -18,7 +18,6 @@ the order of the work (`workers.keeper` over RQ, `workers.analysis` on the comma
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import io
 import json
@@ -28,15 +27,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from pathlib import Path
-from typing import IO, Any, BinaryIO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
 from shared.media import Media
 from shared.video import Video, frames_path, segment_path
-from workers import footage
-from workers.footage import Plan, Segment
+from workers.footage import Plan, Reader, Segment
 from workers.pipeline import Pipeline, Sighting
 from workers.tracking import Tracker
 from workers.vision.detector import BoxXYWH, Detection
@@ -66,8 +63,7 @@ class Seen(NamedTuple):
 
 def analyse_segment(
     pipeline: Pipeline,
-    file: Path | BinaryIO,
-    plan: Plan,
+    reader: Reader,
     segment: Segment,
     *,
     between: Callable[[int], None],
@@ -77,20 +73,18 @@ def analyse_segment(
     `between` is called after each frame with how many are done; what it raises ends the work.
     Raises SourceError where the file cannot be read.
     """
-    tracker = Tracker(search_every_s=plan.search_every_s)
+    tracker = Tracker(search_every_s=reader.plan.search_every_s)
     done = 0
     packed = io.BytesIO()
-    with (
-        gzip.GzipFile(
-            fileobj=packed, mode="wb", compresslevel=_GZIP_LEVEL, filename="", mtime=0
-        ) as lines,
-        contextlib.closing(footage.frames(file, plan, segment)) as sampled,
-    ):
+    sampled = reader.frames(segment)
+    with gzip.GzipFile(
+        fileobj=packed, mode="wb", compresslevel=_GZIP_LEVEL, filename="", mtime=0
+    ) as lines:
         while judged := pipeline.judge_frames(
             islice(sampled, _BATCH), tracker, partial(between, done)
         ):
             for t, sightings in judged:
-                rows = [_row(sighting, plan.scale) for sighting in sightings]
+                rows = [_row(sighting, reader.plan.scale) for sighting in sightings]
                 lines.write(_json_line([t, rows]))
             done += len(judged)
             between(done)

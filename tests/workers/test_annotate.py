@@ -26,7 +26,7 @@ from tests.workers import recordings
 from tests.workers.footage_clips import H264, RECIPES, ffmpeg, pattern
 from tests.workers.recordings import CARD, HAPPY, Row
 from workers import annotate, footage
-from workers.footage import Plan
+from workers.footage import Plan, Reader
 from workers.mp4 import Clock
 from workers.pipeline import Pipeline, load_pipeline
 from workers.report import derive
@@ -91,7 +91,7 @@ def analysed(
     video = stored(media, source, options)
     plan = plan_of(media, video)
     for segment in plan.segments:
-        found = analyse_segment(pipeline, source, plan, segment, between=lambda _: None)
+        found = analyse_segment(pipeline, Reader(source, plan), segment, between=lambda _: None)
         media.write(segment_path(video.id, segment.index), found)
     finish(media, video, pipeline)
     return video

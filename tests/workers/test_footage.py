@@ -5,6 +5,7 @@ What is true is what PyAV gives when it decodes the whole file from its beginnin
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import random
 import re
@@ -578,6 +579,57 @@ def test_a_file_that_is_gone_is_told(tmp_path: Path) -> None:
         footage.probe(tmp_path / "gone.mp4")
 
 
+@pytest.mark.parametrize("name", ["h264.mp4", "open-gop.mkv", "hevc-open-gop.mp4", "vp9.webm"])
+def test_a_reader_goes_on_where_the_segment_before_ended(
+    name: str, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make(name)
+    plan = footage.plan(path, ALL)
+    # As it is cut where key frames are far apart: four parts of what follows each.
+    whole = plan.segments
+    parts = [
+        (segment.starts, segment.pts[at : at + len(segment.pts) // 4 + 1])
+        for segment in whole
+        for at in range(0, len(segment.pts), len(segment.pts) // 4 + 1)
+    ]
+    cut = tuple(footage.Segment(index, *part) for index, part in enumerate(parts))
+    plan = dataclasses.replace(plan, segments=cut)
+    apart = [[(t, digest(image)) for t, image in footage.frames(path, plan, part)]
+             for part in plan.segments]  # fmt: skip
+    opened = []
+    opening = footage.Opened._open
+
+    def counted(source: footage.Opened) -> None:
+        opened.append(source)
+        opening(source)
+
+    monkeypatch.setattr(footage.Opened, "_open", counted)
+    with footage.Reader(path, plan) as reader:
+        on = [[(t, digest(image)) for t, image in reader.frames(part)] for part in plan.segments]
+    assert on == apart
+    assert len(opened) == len(whole)
+    # In another order, and with one left in the middle, each begins anew and is the same.
+    with footage.Reader(path, plan) as reader:
+        for part in (plan.segments[2], plan.segments[1], plan.segments[3]):
+            next(reader.frames(part))
+        for part in reversed(plan.segments):
+            assert [(t, digest(image)) for t, image in reader.frames(part)] == apart[part.index]
+
+
+def test_a_reader_starts_anew_after_damage(make: Make, tmp_path: Path) -> None:
+    whole = make("h264.mp4")
+    data = bytearray(whole.read_bytes())
+    rng = random.Random(5)
+    for _ in range(30):
+        data[rng.randrange(len(data) // 10, len(data) * 8 // 10)] ^= 1 << rng.randrange(8)
+    path = tmp_path / "damaged.mp4"
+    path.write_bytes(data)
+    plan = footage.plan(path, ALL)
+    apart = [(t, digest(i)) for part in plan.segments for t, i in footage.frames(path, plan, part)]
+    with footage.Reader(path, plan) as reader:
+        assert [(t, digest(i)) for part in plan.segments for t, i in reader.frames(part)] == apart
+
+
 def test_ffmpeg_keeps_silent(make: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "torn.ts"
     data = make("open-gop.ts").read_bytes()
@@ -591,6 +643,9 @@ def test_no_file_stays_open(make: Make) -> None:
     reading = footage.frames(path, plan, plan.segments[0])
     next(reading)
     reading.close()
+    with footage.Reader(path, plan) as reader:
+        for segment in plan.segments:
+            next(reader.frames(segment))
     links = [link for link in Path("/proc/self/fd").iterdir() if link.exists()]
     assert str(path) not in {str(link.readlink()) for link in links}
 

@@ -18,6 +18,7 @@ from tests.workers import recordings
 from tests.workers.conftest import FramesOf
 from tests.workers.recordings import HAPPY, NEUTRAL, found
 from workers import footage
+from workers.footage import Reader
 from workers.pipeline import Pipeline, load_pipeline
 from workers.sources import DEMO_CLIP
 from workers.tracking import FORGET_S
@@ -60,8 +61,9 @@ class TestSegments:
         plan = footage.plan(clip, VideoOptions())
         assert len(plan.segments) > 1
         times: list[float] = []
+        reader = Reader(clip, plan)
         for segment in plan.segments:
-            data = analyse_segment(pipeline, clip, plan, segment, between=lambda _: None)
+            data = analyse_segment(pipeline, reader, segment, between=lambda _: None)
             *frames, end = lines(data)
             times += [t for t, _ in frames]
             assert all(len(faces) == 1 for _, faces in frames)
@@ -74,7 +76,9 @@ class TestSegments:
         clip = recordings.portrait_clip(tmp_path / "a.mp4", portrait, lambda _: True, frames=12)
         plan = footage.plan(clip, VideoOptions())
         first, second = (
-            analyse_segment(pipeline, source, plan, plan.segments[0], between=lambda _: None)
+            analyse_segment(
+                pipeline, Reader(source, plan), plan.segments[0], between=lambda _: None
+            )
             for source in (clip, io.BytesIO(clip.read_bytes()))
         )
         assert first == second
@@ -85,7 +89,7 @@ class TestSegments:
         clip = recordings.portrait_clip(tmp_path / "a.mp4", portrait, lambda _: False, frames=20)
         plan = footage.plan(clip, VideoOptions())
         steps: list[int] = []
-        analyse_segment(pipeline, clip, plan, plan.segments[0], between=steps.append)
+        analyse_segment(pipeline, Reader(clip, plan), plan.segments[0], between=steps.append)
         assert steps == sorted(steps)
         assert steps[-1] == 20
         assert max(b - a for a, b in zip([0, *steps], steps, strict=False)) <= 8
@@ -97,7 +101,7 @@ class TestSegments:
             raise Stop
 
         with pytest.raises(Stop):
-            analyse_segment(pipeline, clip, plan, plan.segments[0], between=stop)
+            analyse_segment(pipeline, Reader(clip, plan), plan.segments[0], between=stop)
 
     def test_boxes_are_pixels_of_the_video_however_large_it_is(
         self, pipeline: Pipeline, portrait: ImageBGR, tmp_path: Path
@@ -106,7 +110,7 @@ class TestSegments:
         clip = recordings.write_clip(tmp_path / "wide.mp4", [wide] * 2)
         plan = footage.plan(clip, VideoOptions())
         (_, [row]), *_ = lines(
-            analyse_segment(pipeline, clip, plan, plan.segments[0], between=lambda _: None)
+            analyse_segment(pipeline, Reader(clip, plan), plan.segments[0], between=lambda _: None)
         )
         x, y, width, height = row[0]
         assert x < 1100 < x + width
@@ -209,8 +213,8 @@ def analysed(pipeline: Pipeline, media: Media, clip: Path) -> list[tuple[float, 
     video = recordings.put_video(media, [], source=clip)
     plan = footage.plan(clip, VideoOptions())
     for segment in reversed(plan.segments):
-        with media.open(source_path(video.id)) as file:
-            data = analyse_segment(pipeline, file, plan, segment, between=lambda _: None)
+        with media.open(source_path(video.id)) as file, Reader(file, plan) as reader:
+            data = analyse_segment(pipeline, reader, segment, between=lambda _: None)
         media.write(segment_path(video.id, segment.index), data)
     track(media, video, plan, smoothing_s=0.4)
     return list(read_frames(media, video.id))
