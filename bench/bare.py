@@ -48,8 +48,9 @@ class BareLoop:
         """Find and judge all faces of one picture; return how many there are."""
         started = time.perf_counter()
         faces = self.detector.detect(image_bgr)
-        size_hw = self.classifier.card.input_size_hw
-        crops = [crop_face(image_bgr, face, size_hw) for face in faces]
+        card = self.classifier.card
+        grey = card.colour == "grey"
+        crops = [crop_face(image_bgr, face, card.input_size_hw, grey=grey) for face in faces]
         detected = time.perf_counter()
         if crops:
             self.classifier.predict(np.stack(crops))

@@ -202,8 +202,7 @@ def detector_crop(models_dir: Path, size: int) -> Callable[[ImageBGR], GreyStack
         if not faces:
             return None
         largest = max(faces, key=lambda face: face.box_xywh[2] * face.box_xywh[3])
-        face_bgr = crop_face(image_bgr, largest, (size, size))
-        return np.asarray(cv2.cvtColor(face_bgr, cv2.COLOR_BGR2GRAY), np.uint8)
+        return crop_face(image_bgr, largest, (size, size), grey=True)
 
     return crop
 

@@ -245,7 +245,9 @@ def evaluate_photographs(
             missed_truth.append(label)
             continue
         largest = max(faces, key=lambda face: face.box_xywh[2] * face.box_xywh[3])
-        crops.append(crop_face(image_bgr, largest, classifier.card.input_size_hw))
+        card = classifier.card
+        grey = card.colour == "grey"
+        crops.append(crop_face(image_bgr, largest, card.input_size_hw, grey=grey))
         truth.append(label)
     if not crops:
         raise DataError(f"No face was found in any of the {len(rows)} photographs of {photos}.")

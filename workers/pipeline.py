@@ -32,7 +32,7 @@ from shared import PROJECT_DIR
 from shared.schema import Claim, Degraded, Face, Frame, FrameResult, Outcome
 from workers.tracking import Colours, Tracked, Tracker
 from workers.vision.classifier import Classifier, ModelCard, load_classifier
-from workers.vision.crop import crop_face
+from workers.vision.crop import Crop, crop_face
 from workers.vision.detector import Detection, FaceDetector, ImageBGR, load_detector
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class _Seen:
     tracker: Tracker
     size_hw: tuple[int, int]
     faces: list[Tracked]
-    crops: list[ImageBGR]
+    crops: list[Crop]
     stages_ms: dict[str, float]
 
 
@@ -140,7 +140,7 @@ class Pipeline:
                 between()
         started = time.perf_counter()
         crops = [crop for look in seen.values() for crop in look.crops]
-        scores = iter(self._classifier.predict(_stack(crops, self._classifier.card.input_size_hw)))
+        scores = iter(self._judged(crops))
         classify_s = time.perf_counter() - started
         self._done.frames += sum(len(claim.frames) for claim in claims)
         self._done.batches += 1
@@ -172,7 +172,6 @@ class Pipeline:
         `tracker` only tells where to look twice: who is who is decided when
         the whole recording is known. `between` is called after each frame, and may analyse others.
         """
-        size_hw = self._classifier.card.input_size_hw
         found: list[tuple[float, list[tuple[Detection, Colours]]]] = []
         crops = []
         started = time.perf_counter()
@@ -182,12 +181,12 @@ class Pipeline:
             started = time.perf_counter()
             faces, colours = tracker.find(self._detector, image_bgr, t)
             tracker.update(faces, t, colours)
-            crops += [crop_face(image_bgr, face, size_hw) for face in faces]
+            crops += [self._crop(image_bgr, face) for face in faces]
             found.append((t, list(zip(faces, colours, strict=True))))
             self._done.stage_seconds["detect"] += time.perf_counter() - started
             between()
         started = time.perf_counter()
-        scores = iter(self._classifier.predict(_stack(crops, size_hw)))
+        scores = iter(self._judged(crops))
         self._done.stage_seconds["classify"] += time.perf_counter() - started
         self._done.frames += len(found)
         self._done.batches += 1
@@ -200,13 +199,22 @@ class Pipeline:
     def judge_still(self, image_bgr: ImageBGR) -> list[Face]:
         """Find and judge the faces of one picture, without past: numbered from left to right."""
         found = sorted(self._detector.detect(image_bgr), key=lambda face: face.box_xywh[0])
-        size_hw = self._classifier.card.input_size_hw
-        crops = [crop_face(image_bgr, face, size_hw) for face in found]
-        rows = self._classifier.predict(_stack(crops, size_hw))
+        rows = self._judged([self._crop(image_bgr, face) for face in found])
         return [
             face_of(number, face.box_xywh, scores, self.labels, self.unsure_below)
             for number, (face, scores) in enumerate(zip(found, rows, strict=True), 1)
         ]
+
+    def _crop(self, image_bgr: ImageBGR, face: Detection) -> Crop:
+        """The face as the classifier takes it."""
+        card = self._classifier.card
+        return crop_face(image_bgr, face, card.input_size_hw, grey=card.colour == "grey")
+
+    def _judged(self, crops: Sequence[Crop]) -> NDArray[np.float32]:
+        """The scores of each crop."""
+        if not crops:
+            return np.empty((0, len(self.labels)), np.float32)
+        return self._classifier.predict(np.stack(crops))
 
     def _look(self, frame: Frame, tracker: Tracker) -> _Seen | None:
         """Decode a frame, find and number its faces, and cut them out."""
@@ -219,10 +227,7 @@ class Pipeline:
         small = self.degraded in (Degraded.SMALLER, Degraded.SKIP)
         detector = self._smaller if small else self._detector
         faces = tracker.follow(detector, image_bgr, frame.captured_at)
-        crops = [
-            crop_face(image_bgr, face.detection, self._classifier.card.input_size_hw)
-            for face in faces
-        ]
+        crops = [self._crop(image_bgr, face.detection) for face in faces]
         detected = time.perf_counter()
         self._done.stage_seconds["decode"] += decoded - started
         self._done.stage_seconds["detect"] += detected - decoded
@@ -351,7 +356,3 @@ def silent_native_libraries() -> Iterator[None]:
 
 def _key(frame: Frame) -> str:
     return f"{frame.feed} {frame.id}"
-
-
-def _stack(crops: Sequence[ImageBGR], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
-    return np.stack(crops) if crops else np.zeros((0, *size_hw, 3), np.uint8)

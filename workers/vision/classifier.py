@@ -127,7 +127,8 @@ class Classifier(Protocol):
     def predict(self, crops: Crops) -> Scores:
         """Return the probabilities for any number of crops, also none.
 
-        Crops must have the card's `input_size_hw`; raises ModelError otherwise.
+        Crops are (N, H, W, 3), BGR, or where the card's `colour` is grey also (N, H, W); they must
+        have the card's `input_size_hw`. Raises ModelError otherwise.
         """
         ...
 
@@ -288,6 +289,8 @@ def _check_graph(file: Path, card: ModelCard, input_shape: Any, output_shape: An
 
 def _pixels(crops: Crops, card: ModelCard) -> NDArray[np.float32]:
     """Bring crops into the network's colour, raw 0..255: float32 (N, H, W, channels)."""
+    if card.colour == "grey" and crops.shape[1:] == card.input_size_hw and crops.dtype == np.uint8:
+        return crops[..., None].astype(np.float32)
     if crops.shape[1:] != (*card.input_size_hw, 3) or crops.dtype != np.uint8:
         raise ModelError(
             f"crops must be uint8 (N, {card.input_size_hw[0]}, {card.input_size_hw[1]}, 3), not "

@@ -65,6 +65,24 @@ def test_the_same_face_at_any_scale_gives_the_same_crop(
     assert np.abs(small.astype(int) - large).mean() < 4
 
 
+@pytest.mark.parametrize("scale", [0.3, 0.8, 1.5, 4.0])
+@pytest.mark.parametrize("shift", [0, 60, -170, -2000])
+def test_grey_is_the_same_crop_but_for_rounding(
+    portrait: ImageBGR, mtcnn: MtcnnDetector, scale: float, shift: int
+) -> None:
+    picture = np.asarray(cv2.resize(portrait, None, fx=scale, fy=scale), np.uint8)
+    (face,) = mtcnn.detect(portrait)
+    there = Detection(
+        tuple(scale * (v + shift * (i < 2)) for i, v in enumerate(face.box_xywh)),  # type: ignore[arg-type]
+        1.0,
+        tuple((scale * (x + shift), scale * (y + shift)) for x, y in face.landmarks_xy),
+    )
+    colour = cv2.cvtColor(crop_face(picture, there, (96, 96)), cv2.COLOR_BGR2GRAY)
+    grey = crop_face(picture, there, (96, 96), grey=True)
+    assert grey.shape == (96, 96)
+    assert np.abs(grey.astype(int) - colour).max() <= 2
+
+
 def test_beyond_the_picture_its_border_is_repeated_and_nothing_is_stretched() -> None:
     picture = ramp()
     inside = crop_face(picture, fer_like(60, 40), (50, 50)).astype(int)
