@@ -69,11 +69,12 @@ def crew(process: subprocess.Popen[str], count: int) -> list[psutil.Process]:
         time.sleep(0.02)
 
 
+@pytest.mark.parametrize("gop", [10, 150], ids=["many key frames", "one key frame"])
 def test_any_number_of_processes_writes_the_same_files(
-    folder: Path, tmp_path: Path, portrait: ImageBGR
+    folder: Path, tmp_path: Path, portrait: ImageBGR, gop: int
 ) -> None:
     clip = recordings.portrait_clip(
-        tmp_path / "clip.mp4", portrait, lambda k: not 30 < k < 70, frames=150
+        tmp_path / "clip.mp4", portrait, lambda k: not 30 < k < 70, frames=150, gop=gop
     )
     for workers in (1, 3):
         words = [clip, "--workers", workers]

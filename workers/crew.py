@@ -29,7 +29,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
@@ -64,9 +64,32 @@ class PipelineSettings:
 
 @dataclass(slots=True)
 class _Member:
+    number: int
     process: subprocess.Popen[bytes]  # or the one that it was forked from
     connection: Connection
-    ahead: deque[int] = field(default_factory=deque)  # segments that are its own, unless it is late
+
+
+class Shares:
+    """Who does which segment: each worker what follows a key frame, the last ones half of that."""
+
+    def __init__(self, segments: Sequence[Segment], workers: int) -> None:
+        self._waiting = deque(
+            deque(segment.index for segment in run)
+            for _, run in groupby(segments, key=lambda segment: segment.starts[0])
+        )
+        self._ahead: list[deque[int]] = [deque() for _ in range(workers)]
+
+    def next_for(self, worker: int) -> int | None:
+        """The segment to do next; None where nothing is left that nobody has begun."""
+        if not self._ahead[worker]:
+            self._ahead[worker] = self._waiting.popleft() if self._waiting else self._half()
+        return self._ahead[worker].popleft() if self._ahead[worker] else None
+
+    def _half(self) -> deque[int]:
+        """The later half of what the one has before him who has most."""
+        longest = max(self._ahead, key=len)
+        half = [longest.pop() for _ in range((len(longest) + 1) // 2)]
+        return deque(reversed(half))
 
 
 class Crew:
@@ -80,12 +103,13 @@ class Crew:
         for group in together:
             process = _start(folder, [theirs for _, theirs in group])
             self._processes.append(process)
-            self._members += [_Member(process, ours) for ours, _ in group]
-        self._waiting: deque[deque[int]] = deque()  # segments, by the key frame they begin at
+            for ours, _ in group:
+                self._members.append(_Member(len(self._members), process, ours))
         self._frames_done: dict[int, int] = {}
         self._frames_total = 0
         self._done: set[int] = set()
         self._progress: Callable[[int, int], None]
+        self._shares: Shares
 
     def __enter__(self) -> Self:
         return self
@@ -120,10 +144,7 @@ class Crew:
         """Hand out the first segments; raises MoodlineError where a process has ended."""
         self._frames_total = plan.frames_total
         self._progress = progress
-        self._waiting = deque(
-            deque(segment.index for segment in run)
-            for _, run in groupby(plan.segments, key=lambda segment: segment.starts[0])
-        )
+        self._shares = Shares(plan.segments, len(self._members))
         for member in self._members:
             self._send(member, video_id)
             self._hand_out(member)
@@ -157,20 +178,9 @@ class Crew:
         return bool(ready)
 
     def _hand_out(self, member: _Member) -> None:
-        if not member.ahead:
-            member.ahead = self._next_segments()
-        if member.ahead:
-            self._send(member, member.ahead.popleft())
-
-    def _next_segments(self) -> deque[int]:
-        if self._waiting:
-            return self._waiting.popleft()
-        longest = max((member.ahead for member in self._members), key=len)
-        kept = len(longest) // 2
-        taken = deque(list(longest)[kept:])
-        for _ in taken:
-            longest.pop()
-        return taken
+        segment = self._shares.next_for(member.number)
+        if segment is not None:
+            self._send(member, segment)
 
     def _send(self, member: _Member, message: Any) -> None:
         try:

@@ -34,7 +34,7 @@ from collections import deque
 from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import accumulate, chain, groupby, islice, pairwise, repeat, takewhile
+from itertools import accumulate, chain, groupby, islice, pairwise, repeat
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self, TypeAlias, cast
 
@@ -204,8 +204,9 @@ class Frames(Iterator[Sampled]):
         segment: Segment,
         threads: int,
         *,
+        wanted: Collection[int] | None = None,
         under_way: _Decoding | None = None,
-        also: Collection[int] = (),
+        keep: bool = False,
     ) -> None:
         self.missing = 0
         self._file = file
@@ -213,9 +214,12 @@ class Frames(Iterator[Sampled]):
         self._segment = segment
         self._threads = threads
         self._upright = Upright(plan.image_wh)
+        # What of the pictures that none builds on is decoded: what comes out may depend on that,
+        # if the file is damaged.
+        self._wanted = segment.pts if wanted is None else wanted
         self._decoding = under_way  # has got as far as this segment
-        self._also = also  # times of pictures that whoever reads on from here will want
-        self._may_go_on = False
+        self._keep = keep  # whoever comes next may go on from the end of this segment
+        self._kept = False
         self._frames = self._decoded() if plan.timed_by == "decoder" else self._expected()
 
     def __next__(self) -> Sampled:
@@ -228,7 +232,7 @@ class Frames(Iterator[Sampled]):
 
     def left_over(self) -> _Decoding | None:
         """Give away the decoding, if it has got to the end of the segment without trouble."""
-        if not self._may_go_on:
+        if not self._kept:
             return None
         decoding, self._decoding = self._decoding, None
         return decoding
@@ -251,8 +255,9 @@ class Frames(Iterator[Sampled]):
                 last_try = tries == len(self._segment.starts)
                 beyond = 0
                 if self._decoding is None:
-                    wanted = left.union(self._also)
-                    self._decoding = _Decoding(self._file, start, wanted, threads=self._threads)
+                    self._decoding = _Decoding(
+                        self._file, start, frozenset(self._wanted), threads=self._threads
+                    )
                 for frame in self._decoding.frames:
                     if frame.pts not in left:
                         beyond += frame.pts is not None and frame.pts > self._segment.pts[-1]
@@ -266,13 +271,12 @@ class Frames(Iterator[Sampled]):
                     while due and due[0] not in left:
                         due.popleft()
                     if not left:
-                        damaged = self._decoding.source.damaged
-                        self._may_go_on = bool(self._also) and not damaged
+                        self._kept = self._keep and tries == 1 and not beyond
                         return
                 self._let_go()
             self.missing = len(left)
         finally:
-            if not self._may_go_on:
+            if not self._kept:
                 self._let_go()
 
     def _decoded(self) -> Generator[Sampled]:
@@ -299,7 +303,6 @@ class _Decoding:
         *,
         threads: int,
     ) -> None:
-        self.start = start
         self.source = Opened(file, threads=threads).__enter__()
         self.frames = self.source.frames(start, wanted=wanted)
 
@@ -311,8 +314,9 @@ class Reader:
     """Gives the frames of one segment after the other, in whatever order they are asked for.
 
     Where a segment is asked for just after the one before it, and both are decoded from the same
-    key frame, decoding goes on where it ended; all else starts anew. Both give the same pictures.
-    The one handle that was given is read by one segment at a time.
+    key frame, decoding goes on where it ended; all else starts anew. Both give the same pictures,
+    of a damaged file too: the decoder gets the same packets. The one handle that was given is read
+    by one segment at a time.
     """
 
     def __init__(self, file: Path | BinaryIO, plan: Plan, *, threads: int = 1) -> None:
@@ -335,21 +339,16 @@ class Reader:
             if self._last_index + 1 == segment.index:
                 under_way = self._last.left_over()
             self._last.close()
-        if under_way is not None and under_way.start != segment.starts[0]:
-            under_way.close()
-            under_way = None
-        following = takewhile(
-            lambda other: other.starts[0] == segment.starts[0],
-            self.plan.segments[segment.index + 1 :],
-        )
+        run = [part for part in self.plan.segments if part.starts[0] == segment.starts[0]]
         self._last_index = segment.index
         self._last = Frames(
             self._file,
             self.plan,
             segment,
             self._threads,
+            wanted=[pts for part in run for pts in part.pts],
             under_way=under_way,
-            also=[pts for other in following for pts in other.pts],
+            keep=segment.index < run[-1].index,
         )
         return self._last
 

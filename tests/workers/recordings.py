@@ -59,13 +59,20 @@ def frame_times(path: Path) -> list[float]:
 
 
 def portrait_clip(
-    path: Path, portrait: ImageBGR, is_there: Callable[[int], bool], *, frames: int, fps: int = 10
+    path: Path,
+    portrait: ImageBGR,
+    is_there: Callable[[int], bool],
+    *,
+    frames: int,
+    fps: int = 10,
+    gop: int = 10,
 ) -> Path:
     """320 x 240: the portrait wherever `is_there` says so of a frame's number, else a wall."""
     wall = np.full((240, 320, 3), 90, np.uint8)
     face = wall.copy()
     face[:, 40:280] = cv2.resize(portrait, (240, 240), interpolation=cv2.INTER_AREA)
-    return write_clip(path, (face if is_there(k) else wall for k in range(frames)), fps=fps)
+    pictures = (face if is_there(k) else wall for k in range(frames))
+    return write_clip(path, pictures, fps=fps, gop=gop)
 
 
 def found(t: float, *rows: Row) -> Found:

@@ -579,23 +579,38 @@ def test_a_file_that_is_gone_is_told(tmp_path: Path) -> None:
         footage.probe(tmp_path / "gone.mp4")
 
 
+def cut_finer(plan: footage.Plan) -> footage.Plan:
+    """Each segment in four parts, as where key frames are far apart."""
+    parts = [
+        (segment.starts, segment.pts[at : at + len(segment.pts) // 4 + 1])
+        for segment in plan.segments
+        for at in range(0, len(segment.pts), len(segment.pts) // 4 + 1)
+    ]
+    segments = tuple(footage.Segment(index, *part) for index, part in enumerate(parts))
+    return dataclasses.replace(plan, segments=segments)
+
+
+def read_apart(path: Path, plan: footage.Plan) -> list[list[tuple[float, int]]]:
+    """Time and picture of each segment's frames, with nothing kept from one to the next."""
+    found = []
+    for segment in plan.segments:
+        with footage.Reader(path, plan) as reader:
+            found.append(read_on(reader, segment))
+    return found
+
+
+def read_on(reader: footage.Reader, segment: footage.Segment) -> list[tuple[float, int]]:
+    return [(t, digest(image)) for t, image in reader.frames(segment)]
+
+
 @pytest.mark.parametrize("name", ["h264.mp4", "open-gop.mkv", "hevc-open-gop.mp4", "vp9.webm"])
 def test_a_reader_goes_on_where_the_segment_before_ended(
     name: str, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = make(name)
-    plan = footage.plan(path, ALL)
-    # As it is cut where key frames are far apart: four parts of what follows each.
-    whole = plan.segments
-    parts = [
-        (segment.starts, segment.pts[at : at + len(segment.pts) // 4 + 1])
-        for segment in whole
-        for at in range(0, len(segment.pts), len(segment.pts) // 4 + 1)
-    ]
-    cut = tuple(footage.Segment(index, *part) for index, part in enumerate(parts))
-    plan = dataclasses.replace(plan, segments=cut)
-    apart = [[(t, digest(image)) for t, image in footage.frames(path, plan, part)]
-             for part in plan.segments]  # fmt: skip
+    whole = footage.plan(path, ALL)
+    plan = cut_finer(whole)
+    apart = read_apart(path, plan)
     opened = []
     opening = footage.Opened._open
 
@@ -605,29 +620,35 @@ def test_a_reader_goes_on_where_the_segment_before_ended(
 
     monkeypatch.setattr(footage.Opened, "_open", counted)
     with footage.Reader(path, plan) as reader:
-        on = [[(t, digest(image)) for t, image in reader.frames(part)] for part in plan.segments]
-    assert on == apart
-    assert len(opened) == len(whole)
-    # In another order, and with one left in the middle, each begins anew and is the same.
-    with footage.Reader(path, plan) as reader:
-        for part in (plan.segments[2], plan.segments[1], plan.segments[3]):
-            next(reader.frames(part))
-        for part in reversed(plan.segments):
-            assert [(t, digest(image)) for t, image in reader.frames(part)] == apart[part.index]
+        assert [read_on(reader, segment) for segment in plan.segments] == apart
+    assert len(opened) == len(whole.segments)
 
 
-def test_a_reader_starts_anew_after_damage(make: Make, tmp_path: Path) -> None:
-    whole = make("h264.mp4")
-    data = bytearray(whole.read_bytes())
-    rng = random.Random(5)
-    for _ in range(30):
-        data[rng.randrange(len(data) // 10, len(data) * 8 // 10)] ^= 1 << rng.randrange(8)
-    path = tmp_path / "damaged.mp4"
-    path.write_bytes(data)
-    plan = footage.plan(path, ALL)
-    apart = [(t, digest(i)) for part in plan.segments for t, i in footage.frames(path, plan, part)]
+def test_a_reader_reads_in_any_order_and_bears_being_left_in_the_middle(make: Make) -> None:
+    path = make("h264.mp4")
+    plan = cut_finer(footage.plan(path, ALL))
+    apart = read_apart(path, plan)
     with footage.Reader(path, plan) as reader:
-        assert [(t, digest(i)) for part in plan.segments for t, i in reader.frames(part)] == apart
+        for index in (2, 1, 3):
+            next(reader.frames(plan.segments[index]))
+        for index in (3, 2, 4, 5, 1, 0, 0):
+            assert read_on(reader, plan.segments[index]) == apart[index]
+
+
+@pytest.mark.parametrize("name", ["h264.mp4", "open-gop.ts", "hevc-open-gop.mp4", "mpeg2.ts"])
+def test_a_reader_gives_the_same_of_a_damaged_file(name: str, make: Make, tmp_path: Path) -> None:
+    rng = random.Random(name)
+    whole = make(name).read_bytes()
+    for flips in (1, 5, 30, 100, 300):
+        data = bytearray(whole)
+        for _ in range(flips):
+            data[rng.randrange(len(data) // 10, len(data) * 8 // 10)] ^= 1 << rng.randrange(8)
+        path = tmp_path / name
+        path.write_bytes(data)
+        plan = cut_finer(footage.plan(path, ALL))
+        with footage.Reader(path, plan) as reader:
+            on = [read_on(reader, segment) for segment in plan.segments]
+        assert on == read_apart(path, plan)
 
 
 def test_ffmpeg_keeps_silent(make: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
