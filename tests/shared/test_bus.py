@@ -227,8 +227,8 @@ def test_the_safety_net_finds_a_feed_whose_worker_died(
 def test_waiting_ends_when_a_feed_becomes_ready(cam: Bus) -> None:
     put(cam)
     started = time.monotonic()
-    cam.wait_ready(2.0)
-    assert time.monotonic() - started < 1.0
+    cam.wait_ready(20.0)
+    assert time.monotonic() - started < 10.0
 
 
 def test_frames_and_results_are_capped(cam: Bus) -> None:

@@ -178,9 +178,9 @@ def test_a_lost_server_is_said_and_found_again(
         page = open_page(server.url)
         expect(page.locator(".tile.has-picture")).to_have_count(1)
         stop(server.process)
-        expect(page.locator("#notice")).to_contain_text("lost", timeout=3000)
+        expect(page.locator("#notice")).to_contain_text("lost", timeout=15_000)
         start_server(server.port)
-        expect(page.locator("#notice")).to_be_hidden(timeout=8000)
+        expect(page.locator("#notice")).to_be_hidden(timeout=15_000)
         expect(page.locator(".shown dd")).not_to_have_text("0/s")
         expect(page.locator(".tile")).to_have_count(1)
 
@@ -192,7 +192,7 @@ def test_a_server_that_hangs_is_said(
     page = open_page(server.url)
     expect(page.locator("#loading")).to_be_hidden()
     server.process.send_signal(signal.SIGSTOP)
-    expect(page.locator("#notice")).to_contain_text("does not answer", timeout=4000)
+    expect(page.locator("#notice")).to_contain_text("does not answer", timeout=15_000)
     server.process.send_signal(signal.SIGCONT)
 
 

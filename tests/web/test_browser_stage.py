@@ -326,6 +326,6 @@ def test_a_line_cut_without_a_word_is_told_and_mended_without_a_reload(
         expect(page.locator("#notice")).to_be_visible(timeout=3000)
         page.wait_for_timeout(5000)
         line.cut.clear()
-        expect(page.locator("#notice")).to_be_hidden(timeout=8000)
+        expect(page.locator("#notice")).to_be_hidden(timeout=15_000)
         assert len(watch(page, 1000)[0]) > 5
         assert page.evaluate("window.here")

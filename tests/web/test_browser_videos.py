@@ -184,7 +184,7 @@ def test_an_analysis_is_cancelled_and_tried_again(
     choose(page, DEMO)
     video = row(page, "demo.mp4")
     is_taken(video)
-    expect(page.get_by_role("alert").first).to_contain_text("moodline worker", timeout=10_000)
+    expect(page.get_by_role("alert").first).to_contain_text("moodline worker", timeout=20_000)
     video.get_by_role("button", name="Cancel the analysis of demo.mp4").click()
     expect(video).to_contain_text("Cancelled")
     expect(page.locator("#notice")).to_be_hidden()  # nobody waits for a worker any more
@@ -374,10 +374,10 @@ def test_what_is_lost_and_found_again_is_said(
     expect(page.locator("#notice")).to_contain_text("lost")
     expect(failed).to_be_visible()
     server = start_server(server.port)
-    expect(page.locator("#notice")).to_be_hidden(timeout=8000)
+    expect(page.locator("#notice")).to_be_hidden(timeout=15_000)
     server.process.send_signal(signal.SIGSTOP)
     page.evaluate("dispatchEvent(new Event('online'))")
-    expect(page.locator("#notice")).to_contain_text("does not answer", timeout=12_000)
+    expect(page.locator("#notice")).to_contain_text("does not answer", timeout=20_000)
     server.process.send_signal(signal.SIGCONT)
 
 

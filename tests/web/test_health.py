@@ -195,13 +195,13 @@ def test_a_storage_that_hangs_holds_nobody_up(
             self.tries += 1
             self.freed.wait(10)
 
-    monkeypatch.setattr(readiness, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(readiness, "_PATIENCE_S", 0.5)
     media = Hanging(str(tmp_path))
     probe = readiness.StorageProbe(media)
     assert "has not answered" in probe.problem()
     asked_at = time.monotonic()
     assert all("has not answered" in probe.problem() for _ in range(5))
-    assert time.monotonic() - asked_at < 0.2  # the first one has waited for all
+    assert time.monotonic() - asked_at < 1.5  # the first one has waited for all
     assert media.tries == 1
     media.freed.set()
     wait_until(lambda: probe.problem() == "")

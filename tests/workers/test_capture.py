@@ -234,10 +234,10 @@ def test_a_change_of_name_place_rate_or_width_misses_no_picture(bus: Bus, start:
         bus.change_feed("cam", lambda feed: feed.changed(name="Hall", place=7.0))
         running.until_frames(more=20)
         bus.change_feed("cam", lambda feed: feed.changed(fps=5.0, width=320))
-        until(lambda: width_of(bus.newest_frame("cam")) == 320, "narrower pictures", within_s=5)
+        until(lambda: width_of(bus.newest_frame("cam")) == 320, "narrower pictures")
         until(lambda: running.status().fps_in < 7, "fewer pictures")
         bus.change_feed("cam", lambda feed: feed.changed(fps=30.0, width=640))
-        until(lambda: width_of(bus.newest_frame("cam")) == 640, "wider pictures", within_s=5)
+        until(lambda: width_of(bus.newest_frame("cam")) == 640, "wider pictures")
         assert running.children() == process
         assert running.status().reconnects == 0
         # One connection served it all: the camera counts each one's pictures from 0.
@@ -256,7 +256,7 @@ def test_a_disabled_feed_is_let_go_of_and_comes_back_when_enabled(
         running.until(FeedState.LIVE)
         bus.change_feed("cam", lambda feed: feed.changed(enabled=False))
         assert running.status().state is FeedState.DISABLED
-        until(lambda: set(running.children()) == {"other"}, "it has no process", within_s=5)
+        until(lambda: set(running.children()) == {"other"}, "it has no process")
         until(
             lambda: (
                 [row["enabled"] for row in json.loads(saved.read_text())["feeds"]] == [False, True]
@@ -321,10 +321,10 @@ def test_no_process_outlives_a_parent_that_is_killed_and_another_takes_over(
     children = running.children().values()
     running.process.kill()
     running.process.wait()
-    until(lambda: not any(child.is_running() for child in children), "no orphans", within_s=3)
+    until(lambda: not any(child.is_running() for child in children), "no orphans")
     successor = start()
     successor.until_frames()
-    until(lambda: set(successor.children()) == {"cam"}, "served by the other", within_s=1)
+    until(lambda: set(successor.children()) == {"cam"}, "served by the other")
 
 
 def test_two_capture_processes_serve_no_feed_twice(bus: Bus, start: Start, clip: Path) -> None:
@@ -345,7 +345,7 @@ def test_a_file_that_ends_says_so_and_has_no_process(
     running.until(FeedState.ENDED)
     until(lambda: running.children() == {}, "no process")
     bus._redis.delete("moodline:feed:cam:capture")
-    running.until(FeedState.ENDED, within_s=3)
+    running.until(FeedState.ENDED)
     assert "short.mp4 has ended" in running.status().error
     assert running.status().captured == 3
 
@@ -655,7 +655,7 @@ def test_feeds_and_frames_survive_a_redis_that_restarts_empty(
     processes = running.children()
     seq = running.status("cam").captured
     restart()
-    until(lambda: bus.feeds() == feeds, "the feeds are listed again", within_s=5)
+    until(lambda: bus.feeds() == feeds, "the feeds are listed again")
     running.until_frames("cam")
     running.until_frames("other")
     frames = bus.claim("test", max_feeds=2, max_frames=4, staleness_s=2.0)[0].frames
@@ -677,7 +677,7 @@ def test_a_browsers_camera_is_left_to_its_web_process(
     saved = tmp_path / "data" / "feeds.json"
     assert [row["id"] for row in json.loads(saved.read_text())["feeds"]] == ["cam"]
     restart()
-    until(lambda: bus.feeds() == [feed], "the others are listed again", within_s=5)
+    until(lambda: bus.feeds() == [feed], "the others are listed again")
 
 
 def test_feeds_survive_a_restart_of_everything(

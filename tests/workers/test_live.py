@@ -105,8 +105,8 @@ def test_the_state_of_the_tracker_survives_a_poisoned_frame(
 
 def test_a_drain_without_work_ends_soon(drain: Drain) -> None:
     started = time.monotonic()
-    drain.run(slice_s=10.0)
-    assert time.monotonic() - started < 2.0
+    drain.run(slice_s=60.0)
+    assert time.monotonic() - started < 10.0
 
 
 def test_a_drain_ends_after_its_slice_and_passes_the_baton_on(
@@ -126,7 +126,7 @@ def test_a_drain_ends_after_its_slice_and_passes_the_baton_on(
     thread.start()
     started = time.monotonic()
     drain.run(slice_s=0.5)
-    assert 0.4 < time.monotonic() - started < 2.0
+    assert 0.4 < time.monotonic() - started < 5.0
     time.sleep(0.2)
     stop.set()
     thread.join()

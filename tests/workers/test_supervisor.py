@@ -68,7 +68,7 @@ def test_stopping_ends_all_also_those_that_do_not_listen() -> None:
     time.sleep(0.5)
     started = time.monotonic()
     supervisor.stop(grace_s=1.0)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 10
     assert not any(map(is_alive, pids))
 
 

@@ -118,7 +118,6 @@ export class TimelinePanel {
     this.#feed = feed;
     this.#history = history;
     this.#now = now;
-    if (history.labels !== this.#labels) this.#legend();
     if (!this.#asked) this.#ask();
     if (this.#windowS > 60 && now - this.#fetched > FETCH_EVERY_S) this.#fetch();
     if (this.#cursor !== null) return; // held still
@@ -247,6 +246,8 @@ export class TimelinePanel {
   #draw() {
     const history = this.#history;
     if (!history || !this.#width) return;
+    // Here, because lanes are told in the labels of what they have loaded.
+    if (history.labels !== this.#labels) this.#legend();
     this.#drawn = this.#now;
     const view = { from: this.#now - this.#windowS, to: this.#now };
     this.#view = view;
