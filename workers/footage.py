@@ -31,9 +31,10 @@ import os
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from itertools import accumulate, chain, groupby, islice, pairwise, repeat
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self, TypeAlias, cast
@@ -56,6 +57,7 @@ from shared.video import Footage, VideoOptions
 
 ImageBGR = NDArray[np.uint8]  # (height, width, 3)
 _Packet: TypeAlias = "Packet[Any]"  # generic for the type checker alone
+_Timed: TypeAlias = tuple[float, av.VideoFrame]
 
 ANALYSIS_WIDTH = 1280  # pixels; frames wider than this are scaled down to it
 MAX_PIXELS = 8192 * 4320
@@ -223,7 +225,16 @@ class Frames(Iterator[Sampled]):
         self._frames = self._decoded() if plan.timed_by == "decoder" else self._expected()
 
     def __next__(self) -> Sampled:
-        return next(self._frames)
+        t, frame = next(self._frames)
+        return Sampled(t, self._upright.image_bgr(frame))
+
+    def undeveloped(self) -> Iterator[tuple[float, Callable[[], ImageBGR]]]:
+        """The same frames, decoded, with what makes the picture of each.
+
+        Who looks at a picture as soon as it is made finds it in the processor's caches.
+        """
+        for t, frame in self._frames:
+            yield t, partial(self._upright.image_bgr, frame)
 
     def close(self) -> None:
         """Let go of the file, whether the end is reached or not."""
@@ -242,7 +253,7 @@ class Frames(Iterator[Sampled]):
             self._decoding.close()
             self._decoding = None
 
-    def _expected(self) -> Generator[Sampled]:
+    def _expected(self) -> Generator[_Timed]:
         """Give the frames whose times the plan knows, starting anew where one does not come.
 
         With nothing left to try, take them as the decoder gives them: of damaged pictures, some
@@ -266,7 +277,7 @@ class Frames(Iterator[Sampled]):
                         continue
                     if frame.pts != due[0] and not last_try:
                         break
-                    yield Sampled(frame.time, self._upright.image_bgr(frame))
+                    yield frame.time, frame
                     left.remove(frame.pts)
                     while due and due[0] not in left:
                         due.popleft()
@@ -279,13 +290,13 @@ class Frames(Iterator[Sampled]):
             if not self._kept:
                 self._let_go()
 
-    def _decoded(self) -> Generator[Sampled]:
+    def _decoded(self) -> Generator[_Timed]:
         """Give what the decoder gives, and choose among it as it comes."""
         choose = _Choice(self._plan)
         with Opened(self._file, threads=self._threads) as source:
             for t, frame in source.timed_frames(self._plan):
                 if choose.takes(t):
-                    yield Sampled(t, self._upright.image_bgr(frame))
+                    yield t, frame
             self.missing = source.damaged
 
 

@@ -161,29 +161,33 @@ class Pipeline:
 
     def judge_frames(
         self,
-        frames: Iterable[tuple[float, ImageBGR]],
+        frames: Iterable[tuple[float, Callable[[], ImageBGR]]],
         tracker: Tracker,
         between: Callable[[], None] = lambda: None,
     ) -> list[tuple[float, list[Sighting]]]:
-        """Find and judge the faces in a few frames of a recording, given with their times.
+        """Find and judge the faces in a few frames of a recording: times, and what makes pictures.
 
         All are decoded first, because a decoder between networks finds nothing of its own in the
-        processor's caches (a fifth more time); all their faces go through the classifier together.
+        processor's caches (a fifth more time); each is made a picture when its turn comes, and all
+        their faces go through the classifier together.
         `tracker` only tells where to look twice: who is who is decided when
         the whole recording is known. `between` is called after each frame, and may analyse others.
         """
         found: list[tuple[float, list[tuple[Detection, Colours]]]] = []
         crops = []
         started = time.perf_counter()
-        pictures = list(frames)
+        decoded = list(frames)
         self._done.stage_seconds["decode"] += time.perf_counter() - started
-        for t, image_bgr in pictures:
+        for t, picture in decoded:
             started = time.perf_counter()
+            image_bgr = picture()
+            made = time.perf_counter()
             faces, colours = tracker.find(self._detector, image_bgr, t)
             tracker.update(faces, t, colours)
             crops += [self._crop(image_bgr, face) for face in faces]
             found.append((t, list(zip(faces, colours, strict=True))))
-            self._done.stage_seconds["detect"] += time.perf_counter() - started
+            self._done.stage_seconds["decode"] += made - started
+            self._done.stage_seconds["detect"] += time.perf_counter() - made
             between()
         started = time.perf_counter()
         scores = iter(self._judged(crops))

@@ -38,7 +38,8 @@ from workers.pipeline import Pipeline, Sighting
 from workers.tracking import Tracker
 from workers.vision.detector import BoxXYWH, Detection
 
-_BATCH = 4  # frames that are decoded, searched and judged together
+# Frames that are decoded, searched and judged together, if they take no more memory than this.
+_TOGETHER, _TOGETHER_BYTES = 8, 12_500_000
 _GZIP_LEVEL = 3  # 1.3 times the size of level 9 in a fifth of the time
 
 # A face is shown only when it has been seen surely enough, which may take some frames; when it is,
@@ -77,11 +78,14 @@ def analyse_segment(
     done = 0
     packed = io.BytesIO()
     sampled = reader.frames(segment)
+    decoded = sampled.undeveloped()
+    frame_bytes = 1.5 * reader.plan.width * reader.plan.height  # brightness, and colour halved
+    together = max(1, min(_TOGETHER, int(_TOGETHER_BYTES / frame_bytes)))
     with gzip.GzipFile(
         fileobj=packed, mode="wb", compresslevel=_GZIP_LEVEL, filename="", mtime=0
     ) as lines:
         while judged := pipeline.judge_frames(
-            islice(sampled, _BATCH), tracker, partial(between, done)
+            islice(decoded, together), tracker, partial(between, done)
         ):
             for t, sightings in judged:
                 rows = [_row(sighting, reader.plan.scale) for sighting in sightings]

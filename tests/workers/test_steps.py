@@ -44,11 +44,11 @@ class CursedPipeline:
 
     def judge_frames(self, frames: Iterable[tuple[float, Any]], *rest: Any) -> Any:
         def passed() -> Iterator[tuple[float, Any]]:
-            for t, image_bgr in frames:
+            for t, picture in frames:
                 if self.cursed(t):
                     raise FloatingPointError("NaN in the picture")
                 time.sleep(self.slow_s)
-                yield t, image_bgr
+                yield t, picture
 
         return self.real.judge_frames(passed(), *rest)
 
