@@ -46,6 +46,9 @@ if TYPE_CHECKING:
     from workers.footage import Plan, Segment
 
 
+_TELL_EVERY_FRAMES = 20  # what is told wakes the other side, which takes a worker's processor
+
+
 @dataclass(frozen=True, slots=True)
 class PipelineSettings:
     """The settings that a pipeline needs: to read them all takes a worker a tenth of a second."""
@@ -298,13 +301,14 @@ def _serve(folder: str, connection: Connection) -> None:
             with media.open(source_path(video_id)) as file, Reader(file, plan) as reader:
                 while True:
                     segment = plan.segments[connection.recv()]
-                    frames = 0
+                    frames = told = 0
 
                     def between(done: int, index: int = segment.index) -> None:
-                        nonlocal frames
-                        if done > frames:
-                            frames = done
-                            connection.send((index, done, False))
+                        nonlocal frames, told
+                        frames = max(frames, done)
+                        if frames - told >= _TELL_EVERY_FRAMES:
+                            told = frames
+                            connection.send((index, frames, False))
 
                     found = analyse_segment(pipeline, reader, segment, between=between)
                     media.write(segment_path(video_id, segment.index), found)

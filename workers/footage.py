@@ -62,8 +62,8 @@ _Timed: TypeAlias = tuple[float, av.VideoFrame]
 ANALYSIS_WIDTH = 1280  # pixels; frames wider than this are scaled down to it
 MAX_PIXELS = 8192 * 4320
 SEGMENT_S = 6.0  # at least so long, up to the next key frame
-_LAST_SEGMENTS_S = 2.0  # what follows the last key frame is cut finer
 _MOST_PARTS, _PART_FRAMES = 4, 30  # from a key frame to the next; the fewest frames of one
+_LAST_SEGMENTS_S, _MOST_LAST_PARTS = 1.5, 8  # what follows the last key frame is cut finer
 
 # Containers, and no demuxer that opens a second file or address by what it reads in the first. The
 # sound formats are here so that a song can be told from a broken video.
@@ -868,8 +868,10 @@ def _parts(plan: Plan, sampled: list[int], at: int, end: int) -> list[range]:
     if end <= at:
         return []
     begin_s, end_s = plan.time_s(sampled[at]), plan.time_s(sampled[end - 1])
-    parts = int((end_s - begin_s) / (_LAST_SEGMENTS_S if end == len(sampled) else SEGMENT_S))
-    parts = max(1, min(parts, _MOST_PARTS, (end - at) // _PART_FRAMES))
+    least_s, most = SEGMENT_S, _MOST_PARTS
+    if end == len(sampled):
+        least_s, most = _LAST_SEGMENTS_S, _MOST_LAST_PARTS
+    parts = max(1, min(int((end_s - begin_s) / least_s), most, (end - at) // _PART_FRAMES))
     borders = [at + (end - at) * part // parts for part in range(parts + 1)]
     return [range(*border) for border in pairwise(borders)]
 

@@ -273,8 +273,9 @@ def face_of(
     `unsure` is told from the confidence as it is written, so that a reader comes to the same.
     """
     x, y, width, height = box_xywh
-    rounded = [round(p, 4) for p in np.asarray(scores).tolist()]
-    best = int(np.argmax(scores))
+    exact: list[float] = scores.tolist() if isinstance(scores, np.ndarray) else list(scores)
+    rounded = [round(p, 4) for p in exact]
+    best = exact.index(max(exact))
     confidence = rounded[best]
     return Face(
         track=track,
