@@ -171,15 +171,21 @@ export function drawAxis(context, width, height, { view, look, clock }) {
   context.fillStyle = look.muted;
   context.strokeStyle = look.muted;
   context.textBaseline = "top";
+  context.textAlign = "center";
   context.lineWidth = 1;
+  const apart = (step / span) * width;
   for (let n = Math.ceil(view.from / step - 1e-9); n * step <= view.to + 1e-9; n++) {
     const x = ((n * step - view.from) / span) * width;
     context.beginPath();
     context.moveTo(Math.round(x) + 0.5, 0);
     context.lineTo(Math.round(x) + 0.5, 4);
     context.stroke();
-    context.textAlign = x < 22 ? "left" : x > width - 22 ? "right" : "center";
-    context.fillText(clock(n * step, digitsOf(step)), Math.min(Math.max(x, 0), width), 7);
+    const words = clock(n * step, digitsOf(step));
+    const half = context.measureText(words).width / 2;
+    const place = Math.min(Math.max(x, half), width - half);
+    // Moved in from the edge it might lie on its neighbour, which is the one to be read then.
+    if (place !== x && apart - Math.abs(place - x) < 2 * half + 6) continue;
+    context.fillText(words, place, 7);
   }
 }
 
