@@ -14,7 +14,7 @@ import numpy as np
 from shared.config import PROJECT_DIR, Settings
 from workers.pipeline import silent_native_libraries
 from workers.vision.classifier import Classifier, load_classifier
-from workers.vision.crop import crop_face
+from workers.vision.crop import crop_for
 from workers.vision.detector import FaceDetector, ImageBGR, load_detector
 
 
@@ -48,9 +48,7 @@ class BareLoop:
         """Find and judge all faces of one picture; return how many there are."""
         started = time.perf_counter()
         faces = self.detector.detect(image_bgr)
-        card = self.classifier.card
-        grey = card.colour == "grey"
-        crops = [crop_face(image_bgr, face, card.input_size_hw, grey=grey) for face in faces]
+        crops = [crop_for(self.classifier.card, image_bgr, face) for face in faces]
         detected = time.perf_counter()
         if crops:
             self.classifier.predict(np.stack(crops))

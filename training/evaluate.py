@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from shared.errors import DataError
 from training.data import FaceSet, GreyStack
 from workers.vision.classifier import Classifier, Crops, ModelCard
-from workers.vision.crop import crop_face
+from workers.vision.crop import crop_for
 from workers.vision.detector import FaceDetector
 
 Probabilities = NDArray[np.float32]  # (N, L)
@@ -245,9 +245,7 @@ def evaluate_photographs(
             missed_truth.append(label)
             continue
         largest = max(faces, key=lambda face: face.box_xywh[2] * face.box_xywh[3])
-        card = classifier.card
-        grey = card.colour == "grey"
-        crops.append(crop_face(image_bgr, largest, card.input_size_hw, grey=grey))
+        crops.append(crop_for(classifier.card, image_bgr, largest))
         truth.append(label)
     if not crops:
         raise DataError(f"No face was found in any of the {len(rows)} photographs of {photos}.")

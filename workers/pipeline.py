@@ -32,7 +32,7 @@ from shared import PROJECT_DIR
 from shared.schema import Claim, Degraded, Face, Frame, FrameResult, Outcome
 from workers.tracking import Colours, Tracked, Tracker
 from workers.vision.classifier import Classifier, ModelCard, load_classifier
-from workers.vision.crop import Crop, crop_face
+from workers.vision.crop import Crop, crop_for
 from workers.vision.detector import Detection, FaceDetector, ImageBGR, load_detector
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class Pipeline:
             made = time.perf_counter()
             faces, colours = tracker.find(self._detector, image_bgr, t)
             tracker.update(faces, t, colours)
-            crops += [self._crop(image_bgr, face) for face in faces]
+            crops += [crop_for(self.card, image_bgr, face) for face in faces]
             found.append((t, list(zip(faces, colours, strict=True))))
             self._done.stage_seconds["decode"] += made - started
             self._done.stage_seconds["detect"] += time.perf_counter() - made
@@ -203,16 +203,11 @@ class Pipeline:
     def judge_still(self, image_bgr: ImageBGR) -> list[Face]:
         """Find and judge the faces of one picture, without past: numbered from left to right."""
         found = sorted(self._detector.detect(image_bgr), key=lambda face: face.box_xywh[0])
-        rows = self._judged([self._crop(image_bgr, face) for face in found])
+        rows = self._judged([crop_for(self.card, image_bgr, face) for face in found])
         return [
             face_of(number, face.box_xywh, scores, self.labels, self.unsure_below)
             for number, (face, scores) in enumerate(zip(found, rows, strict=True), 1)
         ]
-
-    def _crop(self, image_bgr: ImageBGR, face: Detection) -> Crop:
-        """The face as the classifier takes it."""
-        card = self._classifier.card
-        return crop_face(image_bgr, face, card.input_size_hw, grey=card.colour == "grey")
 
     def _judged(self, crops: Sequence[Crop]) -> NDArray[np.float32]:
         """The scores of each crop."""
@@ -231,7 +226,7 @@ class Pipeline:
         small = self.degraded in (Degraded.SMALLER, Degraded.SKIP)
         detector = self._smaller if small else self._detector
         faces = tracker.follow(detector, image_bgr, frame.captured_at)
-        crops = [self._crop(image_bgr, face.detection) for face in faces]
+        crops = [crop_for(self.card, image_bgr, face.detection) for face in faces]
         detected = time.perf_counter()
         self._done.stage_seconds["decode"] += decoded - started
         self._done.stage_seconds["detect"] += detected - decoded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import threading
 import time
@@ -69,6 +70,27 @@ async (minutes) => {
     points: points.reduce((a, b) => a + b, 0),
     marks: history.marks(0, now).length,
   };
+}
+"""
+
+# Where the times of an axis are written, [left, right] each, as the window moves over five seconds.
+_TIMES_OF_THE_AXIS = """
+async () => {
+  const { drawAxis } = await import("/assets/x/report/chart.js");
+  const context = document.createElement("canvas").getContext("2d");
+  const look = { smallFont: "11px sans-serif", muted: "#000" };
+  const clock = (t) => new Date(t * 1000).toLocaleTimeString("en-US");
+  const windows = [];
+  for (let from = 1.7e9; from < 1.7e9 + 5; from += 0.25) {
+    const places = [];
+    context.fillText = (words, x) => {
+      const half = context.measureText(words).width / 2;
+      places.push([x - half, x + half]);
+    };
+    drawAxis(context, 1188, 24, { view: { from, to: from + 60 }, look, clock });
+    windows.push(places);
+  }
+  return windows;
 }
 """
 
@@ -172,6 +194,16 @@ def happened(bus: Bus, event: Event) -> None:
         bounds=Bounds(events=10, age_s=7200.0),
     )
     events.close()
+
+
+def test_times_of_an_axis_lie_within_it_and_apart(
+    server: Server, open_page: Callable[..., Page]
+) -> None:
+    for places in open_page(server.url).evaluate(_TIMES_OF_THE_AXIS):
+        assert len(places) >= 10
+        assert places[0][0] >= 0
+        assert places[-1][1] <= 1188
+        assert all(left > right for (_, right), (left, _) in itertools.pairwise(places))
 
 
 def test_faces_that_come_before_the_panel_is_measured_are_drawn(

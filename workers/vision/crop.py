@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from workers.vision.classifier import ModelCard
 from workers.vision.detector import Detection, ImageBGR
 
 Crop = NDArray[np.uint8]
@@ -30,6 +31,11 @@ _TIGHTER = 0.94
 _SIDE_OF_BOX = 0.95 * _TIGHTER
 _SIDE_OF_DIAGONAL = _TIGHTER / 0.544
 _MIDDLE_BELOW_CENTRE = (0.585 - 0.5) / _TIGHTER
+
+
+def crop_for(card: ModelCard, image_bgr: ImageBGR, face: Detection) -> Crop:
+    """Return the face as the model of that card takes it."""
+    return crop_face(image_bgr, face, card.input_size_hw, grey=card.colour == "grey")
 
 
 def crop_face(

@@ -215,12 +215,12 @@ class MtcnnDetector:
         again = self._found_again(mips, places) if len(places) else []
         if not again:
             return self._judged(mips, boxes)
-        boxes = boxes[~_covered(boxes, _corners([face.box_xywh for face in again]))]
+        boxes = boxes[~_covered(boxes, _corners_of(again))]
         faces = again + self._judged(mips, boxes)
         if len(faces) == 1:
             return faces
         scores = np.array([face.score for face in faces], np.float32)
-        distinct = _suppress_within(_corners([face.box_xywh for face in faces]), scores)
+        distinct = _suppress_within(_corners_of(faces), scores)
         return [faces[index] for index in distinct.tolist()]
 
     def search_beside(
@@ -229,7 +229,7 @@ class MtcnnDetector:
         mips = _Halvings(image_bgr)
         boxes = self._propose(mips, area_xywh)
         if known:
-            boxes = boxes[~_covered(boxes, _corners([face.box_xywh for face in known]))]
+            boxes = boxes[~_covered(boxes, _corners_of(known))]
         return self._judged(mips, boxes)
 
     def smaller(self) -> MtcnnDetector:
@@ -453,7 +453,7 @@ class YunetDetector:
         area_xywh: BoxXYWH,  # noqa: ARG002 - one pass finds small and large: all is searched
     ) -> list[Detection]:
         faces = self.detect(image_bgr)
-        covered = _covered(*(_corners([face.box_xywh for face in each]) for each in (faces, known)))
+        covered = _covered(_corners_of(faces), _corners_of(known))
         return [face for face, is_known in zip(faces, covered, strict=True) if not is_known]
 
     def smaller(self) -> YunetDetector:
@@ -675,6 +675,10 @@ def _corners(boxes_xywh: Sequence[BoxXYWH]) -> Floats:
     boxes = np.array(boxes_xywh, np.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     return boxes
+
+
+def _corners_of(faces: Sequence[Detection]) -> Floats:
+    return _corners([face.box_xywh for face in faces])
 
 
 def _covered(boxes: Floats, known: Floats) -> NDArray[np.bool_]:
