@@ -6,7 +6,8 @@
 #   make lint / make format       check or mend style
 #   make lock                     choose the newest versions that fit pyproject.toml (needs uv)
 #   make model DATA=ferplus.npz   train the emotion model again (two generations, hours on a CPU)
-#   make demo / make face-detector  make the committed demo clip / face networks again
+#   make demo                     make the committed demo clip again
+#   make face-detector DATA=ferplus.npz   make the face networks again (half an hour)
 #   make clean                    remove what the above made
 
 SHELL := /bin/bash
@@ -127,6 +128,7 @@ demo: setup
 
 face-detector: setup
 	$(VENV)/bin/python -m training.convert_mtcnn
+	$(VENV)/bin/python -m training.rejector --data $(or $(DATA),$(error name the data: make face-detector DATA=ferplus.npz))
 
 clean:
 	rm -rf $(VENV) $(VENDOR) web/node_modules *.egg-info .mypy_cache .ruff_cache .pytest_cache

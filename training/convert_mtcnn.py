@@ -18,8 +18,7 @@ The networks come out with the same answers and less work around them:
   layer does not, whose answers are finer than 8 bits can say; of P-Net it does, because R-Net looks
   again at what P-Net proposes. Integers know no PReLU with a slope for each channel; it becomes two
   multiplications by channel and one ReLU, which is the same function. P-Net, which takes most of
-  the time, is rewritten further (`pnet_of_integers`), and there is a second one, for large
-  pictures, that judges a quarter of the windows (`pnet_coarse`).
+  the time, is rewritten further (`pnet_of_integers`).
 
 Output columns: 0..3 offsets of (x1, y1, x2, y2) as parts of the box's side; R-Net and O-Net the
 same; the last column is the logit of "face"; O-Net has between them 5 x and then 5 y positions of
@@ -53,18 +52,17 @@ from shared.errors import ModelError
 Weights = list[NDArray[np.float32]]
 
 MODEL_DIR = Path(__file__).parent.parent / "models" / "face_detector"
-INPUT_SIDE = {"pnet": None, "pnet_coarse": None, "rnet": 24, "onet": 48}
+INPUT_SIDE = {"pnet": None, "rnet": 24, "onet": 48}
 # Largest difference from the package's network that rounding of float32 explains.
 TOLERANCE = 2e-4
 # By how much integers may change what is said of what may be a face, on average: its edges and
 # landmarks (parts of the box's side), and the probability that it is one.
 QUANTISED_TOLERANCE = {
     "pnet": (0.04, 0.06),
-    "pnet_coarse": (0.04, 0.06),
     "rnet": (0.008, 0.04),
     "onet": (0.008, 0.04),
 }
-QUANTISED_SIDE = {"pnet": 96, "pnet_coarse": 96, "rnet": 24, "onet": 48}  # of crops for the ranges
+QUANTISED_SIDE = {"pnet": 96, "rnet": 24, "onet": 48}  # of crops for the ranges
 MIDDLE = 128  # what is taken from pixels to make them integers with a sign
 DEMO_CLIP = Path(__file__).parent.parent / "workers" / "demo" / "demo.mp4"
 
@@ -168,14 +166,12 @@ def onet(x: Any, w: Weights, activation: Activation = prelu) -> Any:
 
 
 NETWORKS = {"pnet": pnet, "rnet": rnet, "onet": onet}
-STEPS = {"pnet": 1, "pnet_coarse": 2}  # from one window of P-Net's to the next, two pixels each
 
 
-def pnet_of_integers(w: Weights, pictures: Pixels, step: int) -> Callable[[Any], Any]:
+def pnet_of_integers(w: Weights, pictures: Pixels) -> Callable[[Any], Any]:
     """Return P-Net as a function of pixels less `MIDDLE`, in a form for 8-bit integers.
 
-    With a `step` of 2 only every other window is judged, across and down. Otherwise the same
-    function but for rounding:
+    The same function but for rounding:
 
     - pixels around zero, because what rounding of a weight does grows with the pixels' size;
     - each convolution's channels are scaled so that their ranges on `pictures` are more alike, by
@@ -223,18 +219,16 @@ def pnet_of_integers(w: Weights, pictures: Pixels, step: int) -> Callable[[Any],
         x = tf.nn.max_pool2d(_linear(x, kernel, bias), 2, 2, "SAME")
         x = _linear(x, straight) + tf.nn.relu(_linear(x, bent))
         x = prelu_of_integers(_linear(x, second, w[4] / second_scale), w[5])
-        x = _linear(x, third, w[7] / third_scale, step=step)
+        x = _linear(x, third, w[7] / third_scale)
         above = tf.nn.relu(by_channel(x, 1 - w[8]))
         return _linear(x, last * last_slope, last_bias) + _linear(above, last)
 
     return network
 
 
-def _linear(
-    x: Any, kernel: NDArray[Any], bias: NDArray[Any] | None = None, *, step: int = 1
-) -> Any:
+def _linear(x: Any, kernel: NDArray[Any], bias: NDArray[Any] | None = None) -> Any:
     bias = np.zeros(kernel.shape[-1]) if bias is None else bias
-    convolved = tf.nn.conv2d(x, kernel.astype(np.float32), step, "VALID")
+    convolved = tf.nn.conv2d(x, kernel.astype(np.float32), 1, "VALID")
     return tf.nn.bias_add(convolved, bias.astype(np.float32))
 
 
@@ -252,9 +246,9 @@ def convert(network: str) -> bytes:
 
 def quantised(network: str, crops: Pixels) -> bytes:
     """Return the LiteRT file of `network` in integers, with the ranges that `crops` need."""
-    weights = package_weights("pnet" if network in STEPS else network)
-    if network in STEPS:
-        converter = _converter(network, pnet_of_integers(weights, crops, STEPS[network]))
+    weights = package_weights(network)
+    if network == "pnet":
+        converter = _converter(network, pnet_of_integers(weights, crops))
         crops = crops - MIDDLE
         converter.inference_input_type = tf.int8
     else:
@@ -263,7 +257,7 @@ def quantised(network: str, crops: Pixels) -> bytes:
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.representative_dataset = lambda: ([crop[None]] for crop in crops)
-    if network in STEPS:
+    if network == "pnet":
         return bytes(converter.convert())
     # The converter's own way to leave an operator in float: the head is the only one of its kind.
     in_float = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=["FULLY_CONNECTED"])
@@ -323,10 +317,7 @@ def mean_differences(network: str, model: bytes, crops: Pixels) -> tuple[float, 
 
     Returns the mean difference of boxes and landmarks, and that of the face's probability.
     """
-    exact = answers(convert("pnet" if network in STEPS else network), crops)
-    rounded = answers(model, crops)
-    if network in STEPS:
-        exact = exact[:, :: STEPS[network], :: STEPS[network]]
+    exact, rounded = answers(convert(network), crops), answers(model, crops)
     maybe = np.maximum(exact[..., -1], rounded[..., -1]) > -2
     exact, rounded = exact[maybe], rounded[maybe]
     places = np.abs(rounded - exact)[:, :-1].mean()
@@ -380,16 +371,20 @@ def main(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for network, model in models.items():
         (out / f"{network}.tflite").write_bytes(model)
+    card_path = out / "card.json"
+    before = json.loads(card_path.read_bytes()) if card_path.is_file() else {"files": {}}
     card = {
+        **before,  # what `training.rejector` has made
         "name": "MTCNN face detector",
         "source": f"weights of the mtcnn package {metadata.version('mtcnn')} (MIT, see LICENSE)",
         "made_by": "python -m training.convert_mtcnn",
         "input": "raw pixels less 128, BGR, int8",
-        "files": {f"{n}.tflite": hashlib.sha256(models[n]).hexdigest() for n in models},
+        "files": before["files"]
+        | {f"{n}.tflite": hashlib.sha256(models[n]).hexdigest() for n in models},
         "difference_from_float": differences,  # of places, and of the probability of a face
     }
-    (out / "card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    click.echo(f"wrote {', '.join(card['files'])} and card.json to {out}")
+    card_path.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    click.echo(f"wrote {', '.join(models)} and card.json to {out}")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import csv
 import io
 import json
 import math
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
@@ -47,6 +48,9 @@ _PICTURES = 64  # people with a face picture, those seen longest
 _PICTURE_SIDE = 160
 _PICTURE_MARGIN = 1.35  # sides of the picture to the longer side of the face's box
 _JPEG_QUALITY = 88
+# Before a picture can be decoded, all since its key frame must be (150 ms for ten seconds): a
+# moment that is better by less than this for each second since then is not worth it.
+_WORTH_PER_S, _WORTH_AT_MOST = 0.01, 0.1
 
 
 def derive(media: Media, video: Video, people: People, model: ModelCard) -> None:
@@ -63,7 +67,7 @@ def derive(media: Media, video: Video, people: People, model: ModelCard) -> None
     if before:  # until all files fit together again, no later run may build on them
         _write_json(media, summary_path, {**before, "basis": ""})
     plan = Plan.from_json(media.read(plan_path(video.id)))
-    survey = _Survey.of(read_frames(media, video.id), people, model)
+    survey = _Survey.of(read_frames(media, video.id), people, model, plan)
     missing = frames_missing(media, video, plan, survey.frames)
     facts = {
         "name": video.name,
@@ -151,7 +155,7 @@ class _Person:
     strongest: dict[int, tuple[float, float]] = field(default_factory=dict)  # confidence, time
     best: tuple[float, float, BoxXYWH] = (-1.0, 0.0, (0.0, 0.0, 0.0, 0.0))  # worth, time, place
 
-    def see(self, t: float, face: Seen, unsure_below: float) -> None:
+    def see(self, t: float, face: Seen, unsure_below: float, ease: float) -> None:
         self.end_s = t
         self.frames += 1
         self.scores = [a + b for a, b in zip(self.scores, face.scores, strict=True)]
@@ -163,7 +167,7 @@ class _Person:
             self.shown[label] += 1
             if confidence > self.strongest.get(label, (-1.0,))[0]:
                 self.strongest[label] = (confidence, t)
-        worth = face.quality * math.sqrt(face.box_xywh[2] * face.box_xywh[3])
+        worth = ease * face.quality * math.sqrt(face.box_xywh[2] * face.box_xywh[3])
         if worth > self.best[0]:
             self.best = (worth, t, face.box_xywh)
 
@@ -202,6 +206,21 @@ class _Person:
         }
 
 
+class _Eases:
+    """How easily the picture of a moment is had, from 1 down to 0.9: asked in order of time."""
+
+    def __init__(self, plan: Plan) -> None:
+        first = plan.segments[0].pts[:1]  # where the file begins there may be no key frame known
+        keys = {segment.starts[0].pts for segment in plan.segments if segment.starts[0]}
+        self._key_times = deque(map(plan.time_s, sorted({*first, *keys})))
+        self._key_t = -math.inf
+
+    def at(self, t: float) -> float:
+        while self._key_times and self._key_times[0] <= t:
+            self._key_t = self._key_times.popleft()
+        return 1 - min(_WORTH_PER_S * (t - self._key_t), _WORTH_AT_MOST)
+
+
 class _Survey:
     """What one pass over all frames tells: the people, who is together, the timeline."""
 
@@ -213,9 +232,14 @@ class _Survey:
 
     @classmethod
     def of(
-        cls, frames: Iterable[tuple[float, list[Seen]]], people: People, model: ModelCard
+        cls,
+        frames: Iterable[tuple[float, list[Seen]]],
+        people: People,
+        model: ModelCard,
+        plan: Plan,
     ) -> _Survey:
         survey = cls()
+        eases = _Eases(plan)
         known: dict[int, _Person] = {}
         labels = len(model.labels)
         last_t, last_seen, step_s = 0.0, set[int](), 0.0
@@ -226,13 +250,14 @@ class _Survey:
                 for number in last_seen:
                     known[number].seconds_seen += step_s
             survey.frames += 1
+            ease = eases.at(t)
             seen = set()
             for face in faces:
                 number = people.person(face.track)
                 person = known.get(number)
                 if person is None:
                     person = known[number] = _Person(number, t, [0.0] * labels, [0] * labels)
-                person.see(t, face, model.unsure_below)
+                person.see(t, face, model.unsure_below, ease)
                 survey.timeline.add(number, t, face.scores)
                 seen.add(number)
             if len(seen) > 1:

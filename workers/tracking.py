@@ -70,7 +70,7 @@ _PARTS = (
     (-0.1, 1.1, 1.8, 2.6),  # chest
 )
 _IMPOSSIBLE = 1e6
-_BRIGHTNESS = np.full((1, 3), 1 / 3)  # of blue, green and red
+_AND_BRIGHTNESS = np.vstack([np.eye(3), np.full((1, 3), 1 / 3)])  # blue, green, red, their mean
 
 Colours = tuple[tuple[int, int, int, int] | None, ...]
 """Of each part: brightness, red against green, yellow against blue, contrast; None: not in view."""
@@ -406,10 +406,11 @@ def colours_of(image_bgr: ImageBGR, box_xywh: BoxXYWH) -> Colours:
             continue
         # 16 x 16 samples tell the mean of a large part as well as all of its pixels.
         region = image_bgr[y0 : y1 : (y1 - y0) // 16 + 1, x0 : x1 : (x1 - x0) // 16 + 1]
-        samples = np.ascontiguousarray(region)
-        blue, green, red, _ = cv2.mean(samples)
+        samples = cv2.transform(np.ascontiguousarray(region), _AND_BRIGHTNESS)
+        means, deviations = cv2.meanStdDev(samples)
+        blue, green, red = means[:3, 0].tolist()
         brightness = (blue + green + red) / 3
-        contrast = float(cv2.meanStdDev(cv2.transform(samples, _BRIGHTNESS))[1][0, 0])
+        contrast = float(deviations[3, 0])
         values = (brightness, red - green, (red + green) / 2 - blue, contrast)
         colours.append(tuple(round(value) for value in values))  # type: ignore[arg-type]
     return tuple(colours)
@@ -440,11 +441,11 @@ def _blend(old: Colours, new: Colours) -> Colours:
     """Move a tenth of the way, at least one step; parts out of view stay as they were."""
     return tuple(
         was
-        if now is None
+        if now is None or now == was
         else now
         if was is None
         else tuple(
-            a + int(math.copysign(math.ceil(abs(b - a) / 10), b - a))
+            a + ((b - a + 9) // 10 if b > a else -((a - b + 9) // 10))
             for a, b in zip(was, now, strict=True)
         )  # type: ignore[misc]
         for was, now in zip(old, new, strict=True)

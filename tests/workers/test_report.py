@@ -313,6 +313,20 @@ class TestPictures:
         assert picture.shape == (160, 160, 3)
         assert picture.std() > 20  # the wall of all other moments is even
 
+    def test_of_moments_as_good_the_one_that_is_decoded_soonest(
+        self, media: Media, portrait: ImageBGR, tmp_path: Path
+    ) -> None:
+        clip = recordings.portrait_clip(
+            tmp_path / "clip.mp4", portrait, lambda k: k == 1, frames=20, gop=20
+        )
+        scores = {1: 0.985, 15: 0.99}
+        frames = [(k / 10, [(100.0, scores.get(k, 0.9), HAPPY)]) for k in range(20)]
+        video = reported(media, frames, source=clip)
+        jpeg = media.read(report_path(video.id, "faces/1.jpg"))
+        picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+        assert picture is not None
+        assert picture.std() > 20  # the wall of all other moments is even
+
     def test_somebody_who_became_another_has_none_of_their_own(
         self, media: Media, portrait: ImageBGR, tmp_path: Path
     ) -> None:

@@ -23,6 +23,7 @@ from workers.vision.detector import (
     MtcnnDetector,
     Pixels,
     YunetDetector,
+    in_blocks,
     load_detector,
 )
 
@@ -199,6 +200,47 @@ class TestMtcnn:
             expected = (340 - shift, 220 + shift, 37, 46)
             assert overlap(face.box_xywh, expected) > 0.6
 
+    @pytest.mark.parametrize("size_hw", [(60, 80), (61, 81), (62, 78), (63, 79)])
+    def test_what_the_rejector_leaves_is_judged_as_in_the_whole_level(
+        self,
+        mtcnn: MtcnnDetector,
+        portrait: ImageBGR,
+        monkeypatch: pytest.MonkeyPatch,
+        size_hw: tuple[int, int],
+    ) -> None:
+        level = cv2.resize(portrait, size_hw[::-1], interpolation=cv2.INTER_AREA).astype(np.uint8)
+        answers, at = mtcnn._by_level(level, in_part=False)
+        every_other = (at % 4 == 0).all(axis=0)
+        expected = {(y, x): row for (y, x), row in zip(at.T.tolist(), answers, strict=True)}
+        expected = {place: row for place, row in expected.items() if not any(np.mod(place, 4))}
+        assert len(expected) == every_other.sum() > 0
+
+        monkeypatch.setattr(mtcnn, "_rejector", lambda blocks: np.ones((1, 30, 30, 1), np.float32))
+        answers, at = mtcnn._by_window(level, in_part=False)
+        found = {(y, x): row for (y, x), row in zip(at.T.tolist(), answers, strict=True)}
+        assert found.keys() == expected.keys()
+        for place, row in found.items():
+            np.testing.assert_allclose(row, expected[place], atol=1e-5)
+
+    def test_the_rejector_sees_windows_where_they_are(
+        self, mtcnn: MtcnnDetector, portrait: ImageBGR
+    ) -> None:
+        height, width = 123, 158
+        picture = np.full((height, width, 3), 90, np.uint8)
+        face = cv2.resize(portrait[60:172, 170:276], (13, 14), interpolation=cv2.INTER_AREA)
+        for top, left in ((0, 0), (height - 14, width - 13), (40, 100)):
+            level = picture.copy()
+            level[top : top + 14, left : left + 13] = face
+            _, at = mtcnn._by_window(level, in_part=False)
+            assert at.size
+            assert np.abs(at - np.array([[top], [left]])).max() <= 4
+
+    def test_a_grey_picture_goes_in_blocks(self) -> None:
+        grey = np.random.default_rng(0).integers(0, 256, (8, 12)).astype(np.uint8)
+        blocks = in_blocks(grey)
+        assert blocks.shape == (2, 3, 16)
+        np.testing.assert_array_equal(blocks[1, 2], grey[4:, 8:].ravel().astype(int) - 128)
+
     def test_a_known_face_spares_most_of_the_refinement(
         self, mtcnn: MtcnnDetector, portrait: ImageBGR, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -219,7 +261,7 @@ class TestMtcnn:
         for width in range(200, 240):
             mtcnn.detect(np.zeros((160, width, 3), np.uint8))
             mtcnn.search_beside(np.zeros((480, 640, 3), np.uint8), [], (0, 0, width / 300, 0.5))
-        networks = (mtcnn._pnet, mtcnn._pnet_of_parts, mtcnn._coarse, mtcnn._coarse_of_parts)
+        networks = (mtcnn._rejector, mtcnn._rejector_of_parts, mtcnn._pnet, mtcnn._pnet_of_parts)
         assert [len(network._interpreters) <= 32 for network in networks] == [True] * 4
 
     def test_a_wall_of_faces_is_bounded_and_found(
