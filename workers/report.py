@@ -50,7 +50,7 @@ _PICTURE_MARGIN = 1.35  # sides of the picture to the longer side of the face's 
 _JPEG_QUALITY = 88
 # Before a picture can be decoded, all since its key frame must be (150 ms for ten seconds): a
 # moment that is better by less than this for each second since then is not worth it.
-_WORTH_PER_S, _WORTH_AT_MOST = 0.01, 0.1
+_WORTH_PER_S, _WORTH_AT_MOST = 0.02, 0.2
 
 
 def derive(media: Media, video: Video, people: People, model: ModelCard) -> None:
@@ -207,7 +207,7 @@ class _Person:
 
 
 class _Eases:
-    """How easily the picture of a moment is had, from 1 down to 0.9: asked in order of time."""
+    """How easily the picture of a moment is had, from 1 down to 0.8: asked in order of time."""
 
     def __init__(self, plan: Plan) -> None:
         first = plan.segments[0].pts[:1]  # where the file begins there may be no key frame known
