@@ -39,7 +39,7 @@ from workers.tracking import Tracker
 from workers.vision.detector import BoxXYWH, Detection
 
 # Frames that are decoded, searched and judged together, if they take no more memory than this.
-_TOGETHER, _TOGETHER_BYTES = 8, 12_500_000
+_TOGETHER, _TOGETHER_BYTES = 16, 12_500_000
 _GZIP_LEVEL = 3  # 1.3 times the size of level 9 in a fifth of the time
 
 # A face is shown only when it has been seen surely enough, which may take some frames; when it is,

@@ -374,13 +374,11 @@ class MtcnnDetector:
         if not at.size:
             return np.empty((0, 5), np.float32), at
         at *= 4
-        windows = np.lib.stride_tricks.sliding_window_view(_signed(level), (12, 12, 3))
-        count = at.shape[1]
-        # Some twice, to fill up a batch: a few windows take less time than one more run.
-        filled = np.arange(-count % self._WINDOWS_A_RUN + count) % count
-        crops = windows[*at[:, filled], 0]
-        runs = np.split(crops, len(crops) // self._WINDOWS_A_RUN)
-        answers = np.concatenate([self._pnet_of_windows(run) for run in runs])[:count, 0, 0]
+        count, run = at.shape[1], self._WINDOWS_A_RUN
+        # Some twice, to fill up a run: a few windows take less time than one more.
+        crops = _windows(_signed(level))[*at[:, np.arange(-count % run + count) % count]]
+        runs = [self._pnet_of_windows(crops[i : i + run]) for i in range(0, len(crops), run)]
+        answers = np.concatenate(runs)[:count, 0, 0]
         maybe = answers[:, 4] > _MAYBE
         return answers[maybe], at[:, maybe]
 
@@ -651,6 +649,16 @@ def in_blocks(grey: NDArray[np.uint8]) -> Pixels:
     fours = grey.view(np.uint32).reshape(height // 4, 4, width // 4)  # four pixels at a time
     blocks = np.ascontiguousarray(fours.transpose(0, 2, 1))
     return _signed(blocks.view(np.uint8))
+
+
+def _windows(level: Pixels) -> Pixels:
+    """All windows of P-Net's in a level (H, W, 3), by row and column: (H - 11, W - 11, 12, 12, 3).
+
+    As NumPy's `sliding_window_view` gives them, in a tenth of the time.
+    """
+    height, width, channels = level.shape
+    shape = (height - 11, width - 11, 12, 12, channels)
+    return np.ndarray(shape, level.dtype, level, strides=(*level.strides[:2], *level.strides))
 
 
 def _signed(pixels: NDArray[np.uint8]) -> Pixels:
