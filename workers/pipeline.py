@@ -26,7 +26,6 @@ import cv2
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image
 
 from shared import PROJECT_DIR
 from shared.schema import Claim, Degraded, Face, Frame, FrameResult, Outcome
@@ -301,6 +300,8 @@ def _decode_rare(jpeg: bytes) -> ImageBGR | None:
 
     The same library decodes both, to the same values; OpenCV takes a sixth longer by its way there.
     """
+    from PIL import Image  # noqa: PLC0415  a hundredth of a second, and seldom needed
+
     try:
         with Image.open(io.BytesIO(jpeg), formats=("JPEG",)) as header:
             width, height = header.size
