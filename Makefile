@@ -7,7 +7,7 @@
 #   make lock                     choose the newest versions that fit pyproject.toml (needs uv)
 #   make model DATA=ferplus.npz   train the emotion model again (two generations, hours on a CPU)
 #   make demo                     make the committed demo clip again
-#   make face-detector DATA=ferplus.npz   make the face networks again (half an hour)
+#   make face-detector DATA=ferplus.npz   make the face networks again (a quarter of an hour)
 #   make clean                    remove what the above made
 
 SHELL := /bin/bash

@@ -97,6 +97,17 @@ def test_the_script_writes_network_and_card(
     assert card["rejector"]["windows_with_faces_that_pass"] > 0.8
 
 
+def test_data_that_is_none_is_told_in_a_line(tmp_path: Path) -> None:
+    data = tmp_path / "faces.npz"
+    data.write_bytes(b"nothing")
+    result = CliRunner().invoke(rejector.main, ["--data", str(data)])
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ")
+    assert "faces.npz" in result.output
+    result = CliRunner().invoke(rejector.main, ["--data", str(data), "--out", str(tmp_path)])
+    assert "convert_mtcnn" in result.output
+
+
 def test_the_committed_one_lets_faces_pass_and_little_else(faces: GreyStack) -> None:
     file = (MODEL_DIR / "rejector.tflite").read_bytes()
     card = json.loads((MODEL_DIR / "card.json").read_text())
