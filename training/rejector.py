@@ -45,12 +45,11 @@ from shared.errors import DataError, ModelError, MoodlineError
 from training.convert_mtcnn import DEMO_CLIP, MIDDLE, MODEL_DIR
 from training.data import PUBLIC, TRAINING, GreyStack, load_faces
 from training.quiet import quietly
-from workers.vision.detector import in_blocks
+from workers.vision.detector import MAYBE, in_blocks
 
 SIDE = 96  # of a drawn picture
 STEP, MARGIN = 4, 2  # from one window to the next, and what is seen around each
 WINDOWS = (SIDE - 12) // STEP - 1  # across; not the first and the last, which have no margin
-MAYBE = float(np.log(0.6 / 0.4))  # the logit from which on P-Net's windows count
 SHARED_WITH_FACE = 0.3  # intersection over union of what P-Net proposes and a pasted face
 CHANNELS = (16, 32, 16)
 SCALE = 64  # of pixels while the network is trained
@@ -386,8 +385,8 @@ def _make(data: Path, out: Path, pictures: int, epochs: int, seed: int) -> None:
         draw = partial(drawn, faces=training, pnet=pnet)
         parts = list(pool.map(draw, counts, range(1000 * seed, 1000 * seed + len(counts))))
         held_out = drawn(counts[0], 1000 * seed - 1, public, pnet)
-        examples = Examples(*(np.concatenate([getattr(part, name) for part in parts])
-                        for name in ("blocks", "face", "nothing")))  # fmt: skip
+        fields = ("blocks", "face", "nothing")
+        examples = Examples(*(np.concatenate([getattr(p, name) for p in parts]) for name in fields))
         model = train(examples, epochs=epochs, seed=seed)
         file = quantised(folded(model, threshold(model, held_out)), examples.blocks[:800])
         kept, left = passing(file, held_out)

@@ -862,8 +862,8 @@ def _segments(plan: Plan, told: list[int], cuts: list[Start]) -> tuple[Segment, 
 def _parts(plan: Plan, sampled: list[int], at: int, end: int) -> list[range]:
     """Cut the frames from one key frame to another where they are too many for one segment.
 
-    Unless a `Reader` goes on to it, a part decodes what lies before it in vain, a sixth of what as
-    many frames take to analyse: so there are few, and short ones only at the video's end, where
+    Unless a `Reader` goes on to it, a part decodes what lies before it in vain, a quarter of what
+    as many frames take to analyse: so there are few, and short ones only at the video's end, where
     they let workers end together.
     """
     if end <= at:
