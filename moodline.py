@@ -579,8 +579,17 @@ def analyze(
         if mp4_path is not None:
             from workers.annotate import annotate
 
-            with _Bar("Drawing", "frames") as bar, analysis.written(mp4_path) as file:
-                annotate(media, record, file, blur=blur, between=bar.show)
+            with (
+                _Bar("Drawing", "frames") as bar,
+                analysis.written(mp4_path) as file,
+                analysis.signals_kept_back() as let_in,
+            ):
+
+                def between(done: int, total: int) -> None:
+                    bar.show(done, total)
+                    let_in()
+
+                annotate(media, record, file, blur=blur, between=between)
         if pdf_path is not None:
             from workers.summary import summary_pdf
 

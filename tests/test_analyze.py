@@ -196,6 +196,23 @@ def test_it_ends_at_once_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_while_it_draws(folder: Path, tmp_path: Path, number: signal.Signals) -> None:
+    out = tmp_path / "out.mp4"
+    clip = looped(DEMO_CLIP, tmp_path / "long.mp4", 8)
+    with analyzing(folder, clip, "--workers", 2, "--annotated", out) as process:
+        while process.poll() is None and not list(tmp_path.glob(".moodline-*")):
+            time.sleep(0.01)
+        time.sleep(0.3)
+        os.killpg(process.pid, number)
+        _, err = process.communicate(timeout=5)
+    assert process.returncode != 0
+    assert "Traceback" not in err
+    assert list(folder.iterdir()) == []
+    assert list(tmp_path.glob("*.mp4")) == [clip]
+    assert not list(tmp_path.glob(".moodline-*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_ends_while_its_processes_start_and_so_do_they(
     folder: Path, number: signal.Signals
 ) -> None:

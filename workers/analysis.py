@@ -58,7 +58,7 @@ def analysed(
 
         media = Media(folder)
         try:
-            with _signals_kept_back():
+            with signals_kept_back():
                 found = footage.probe(path)
                 plan = footage.plan(path, options, search_every_s=chosen.search_every_s)
         except SourceError as error:
@@ -86,13 +86,21 @@ def analysed(
 
 
 @contextlib.contextmanager
-def _signals_kept_back() -> Iterator[None]:
-    """Let Ctrl-C wait, seconds at most: PyAV drops what is raised while it asks for bytes."""
-    before = signal.pthread_sigmask(
-        signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    )
+def signals_kept_back() -> Iterator[Callable[[], None]]:
+    """Let Ctrl-C wait until the block ends, or until what is given here is called.
+
+    PyAV drops what is raised while it asks for bytes.
+    """
+    kept_back = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, kept_back)
+
+    def let_in() -> None:
+        if signal.sigpending():
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            signal.pthread_sigmask(signal.SIG_BLOCK, kept_back)
+
     try:
-        yield
+        yield let_in
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

@@ -114,6 +114,8 @@ class _Network:
     A resize costs more than a run, so interpreters are kept; the least recently used goes first.
     """
 
+    _BATCHES = (16, 4, 2, 1)
+
     def __init__(self, model: bytes, *, threads: int, capacity: int) -> None:
         self._model = model
         self._threads = threads
@@ -145,13 +147,15 @@ class _Network:
     def in_batches(self, crops: Pixels) -> Floats:
         """Run any number of crops in the few batch sizes that interpreters are kept for.
 
-        On one core 16 crops cost 16 times one crop, so a sum of sizes (21 = 16 + 4 + 1) beats
+        On one core 16 crops cost 16 times one crop, so a sum of sizes (23 = 16 + 4 + 2 + 1) beats
         filling up to the next size.
         """
+        if len(crops) in self._BATCHES:
+            return self(crops)
         parts = []
         start = 0
         while start < len(crops):
-            size = next(size for size in (16, 4, 1) if size <= len(crops) - start)
+            size = next(size for size in self._BATCHES if size <= len(crops) - start)
             parts.append(self(crops[start : start + size]))
             start += size
         return np.concatenate(parts)
@@ -201,8 +205,8 @@ class MtcnnDetector:
         self._pnet = _Network(pnet, threads=threads, capacity=24)
         self._pnet_of_parts = _Network(pnet, threads=threads, capacity=24)
         self._pnet_of_windows = _Network(pnet, threads=threads, capacity=1)
-        self._rnet = _Network(rnet, threads=threads, capacity=3)
-        self._onet = _Network(onet, threads=threads, capacity=3)
+        self._rnet = _Network(rnet, threads=threads, capacity=4)
+        self._onet = _Network(onet, threads=threads, capacity=4)
         self._max_width = max_width
         self._min_face_px = min_face_px
         self._threshold = threshold
@@ -400,22 +404,26 @@ class MtcnnDetector:
         `both_ways` the mean of what is seen as it is and mirrored, and the lower score.
         """
         centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-        sides = np.maximum((boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True), 1)
+        sides: Floats = np.maximum(_longer_sides(boxes), 1)[:, None]
         corners = centres - sides / 2
-        patches = np.empty((len(boxes), side, side, 3), np.uint8)
-        for patch, corner, length in zip(patches, corners, sides[:, 0], strict=True):
-            _patch(mips, corner, float(length), side, into=patch)
-        crops = _signed(patches)
-        answers = network.in_batches(_mirrored(crops) if mirrored else crops)
+        count = len(boxes)
+        patches = np.empty((2 * count if both_ways else count, side, side, 3), np.uint8)
+        for patch, corner, length in zip(patches, corners, sides[:, 0].tolist(), strict=False):
+            _patch(mips, corner, length, side, into=patch)
+        if mirrored:
+            patches = _mirrored(patches)
+        if both_ways:
+            patches[count:] = _mirrored(patches[:count])
+        answers = network.in_batches(_signed(patches))
         if mirrored:
             answers = _unmirrored(answers)
         if both_ways:
-            mirror = _unmirrored(network.in_batches(_mirrored(crops)))
+            answers, mirror = answers[:count], _unmirrored(answers[count:])
             lower = np.minimum(answers[:, -1], mirror[:, -1])
             answers = (answers + mirror) * np.float32(0.5)
             answers[:, -1] = lower
         # Offsets move the square's own corners.
-        moved = np.hstack([corners, corners + sides]) + answers[:, :4] * sides
+        moved = np.concatenate([corners, corners + sides], axis=1) + answers[:, :4] * sides
         # The sigmoid in a form that cannot overflow.
         scores = (0.5 + 0.5 * np.tanh(answers[:, -1] / 2)).astype(np.float32)
         points = answers[:, 4:-1].reshape(len(boxes), 2, -1).transpose(0, 2, 1)
@@ -696,10 +704,10 @@ def _patch(
     )
 
 
-def _mirrored(crops: Pixels) -> Pixels:
+def _mirrored(crops: ImageBGR) -> ImageBGR:
     """Crops (N, H, W, 3) from right to left; as one high picture, which is quicker than NumPy."""
     one = cv2.flip(crops.reshape(-1, *crops.shape[2:]), 1)
-    return np.asarray(one, np.int8).reshape(crops.shape)
+    return np.asarray(one, np.uint8).reshape(crops.shape)
 
 
 def _unmirrored(answers: Floats) -> Floats:
@@ -747,11 +755,13 @@ def _corners_of(faces: Sequence[Detection]) -> Floats:
 
 def _covered(boxes: Floats, known: Floats) -> NDArray[np.bool_]:
     """Whether half of each box (x1, y1, x2, y2), or half of a known one, is shared with it."""
-    low = np.maximum(boxes[:, None, :2], known[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], known[None, :, 2:])
-    shared_area = np.maximum(high - low, 0).prod(axis=2)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)[:, None]
-    known_areas = (known[:, 2:] - known[:, :2]).prod(axis=1)[None]
+    left, top, right, bottom = boxes.T[:, :, None]
+    known_left, known_top, known_right, known_bottom = known.T[:, None]
+    across = np.minimum(right, known_right) - np.maximum(left, known_left)
+    down = np.minimum(bottom, known_bottom) - np.maximum(top, known_top)
+    shared_area = np.maximum(across, 0) * np.maximum(down, 0)
+    areas = (right - left) * (bottom - top)
+    known_areas = (known_right - known_left) * (known_bottom - known_top)
     return np.asarray((shared_area > 0.5 * np.minimum(areas, known_areas)).any(axis=1))
 
 
@@ -759,18 +769,21 @@ def _is_near(boxes: Floats, asked: Floats) -> NDArray[np.bool_]:
     """Whether each box has its middle within the one that was asked for (both x1, y1, x2, y2)."""
     middles = (boxes[:, :2] + boxes[:, 2:]) / 2
     within = (middles > asked[:, :2]) & (middles < asked[:, 2:])
-    return np.asarray(within.all(axis=1))
+    return np.asarray(within[:, 0] & within[:, 1])
 
 
 def _longer_sides(boxes: Floats) -> Floats:
-    return np.asarray((boxes[:, 2:] - boxes[:, :2]).max(axis=1))
+    sides = boxes[:, 2:] - boxes[:, :2]
+    return np.asarray(np.maximum(sides[:, 0], sides[:, 1]))  # in half the time of max(axis=1)
 
 
 def _detection(
     box: Floats, score: np.float32, points: Floats, shape: tuple[int, ...]
 ) -> Detection | None:
     """Return the face with its box clipped to the picture; None where nothing of it remains."""
-    left, top, right, bottom = np.clip(box, 0, (shape[1], shape[0]) * 2).tolist()
+    left, top, right, bottom = box.tolist()
+    left, right = max(left, 0.0), min(right, float(shape[1]))
+    top, bottom = max(top, 0.0), min(bottom, float(shape[0]))
     if right - left < 1 or bottom - top < 1:
         return None
     landmarks = tuple((x, y) for x, y in points.tolist())
