@@ -198,7 +198,7 @@ def test_it_ends_at_once_and_leaves_nothing(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_ends_while_it_draws(folder: Path, tmp_path: Path, number: signal.Signals) -> None:
     out = tmp_path / "out.mp4"
-    clip = looped(DEMO_CLIP, tmp_path / "long.mp4", 8)
+    clip = looped(DEMO_CLIP, tmp_path / "long.mp4", 3)
     with analyzing(folder, clip, "--workers", 2, "--annotated", out) as process:
         while process.poll() is None and not list(tmp_path.glob(".moodline-*")):
             time.sleep(0.01)
