@@ -5,7 +5,7 @@
 #   make setup                    install all: training, tests and the page's libraries
 #   make lint / make format       check or mend style
 #   make lock                     choose the newest versions that fit pyproject.toml (needs uv)
-#   make model DATA=ferplus.npz   train the emotion model again (three generations, hours on a CPU)
+#   make model DATA=ferplus.npz   train the emotion model again (two generations, hours on a CPU)
 #   make demo                     make the committed demo clip again
 #   make face-detector DATA=ferplus.npz   make the face networks again (a quarter of an hour)
 #   make clean                    remove what the above made
@@ -113,18 +113,15 @@ lock:
 MODEL := models/moodline-mobilenetv2
 WEIGHTS ?= imagenet
 THREADS ?= 0
-LICENCES := --licence "Photographs: FER2013 (Kaggle 2013), no open licence stated; used for research everywhere, not distributed with Moodline." \
-  --licence "Votes: FER+ (Microsoft), MIT." \
-  --licence "First weights: MobileNetV2 trained on ImageNet, Apache-2.0." \
-  --licence "These weights: Apache-2.0, as far as the photographs they were trained on allow; mind that before any commercial use."
 TRAIN = $(VENV)/bin/python -m training train --data $(or $(DATA),$(error name the data: make model DATA=ferplus.npz)) --threads $(THREADS)
 model: setup
 	$(TRAIN) --weights $(WEIGHTS) --run runs/mobilenetv2 --seed 1
 	$(TRAIN) --teacher runs/mobilenetv2 --distil 0.5 --own-disgust 0.5 --mixup 0.4 --learning-rate 5e-4 \
-	  --epochs 14 --run runs/mobilenetv2-second --seed 2 --soup 0.5 --adjust 0.25 --export runs/whole/moodline-mobilenetv2 \
-	  --version 1.1 $(LICENCES)
-	$(TRAIN) --teacher runs/whole/moodline-mobilenetv2 --narrow --distil 0.7 --own-disgust 0.5 --mixup 0.4 --learning-rate 5e-4 \
-	  --epochs 12 --run runs/mobilenetv2-narrow --seed 3 --adjust 0.25 --export $(MODEL) --version 1.2 $(LICENCES)
+	  --epochs 14 --run runs/mobilenetv2-second --seed 2 --soup 0.5 --adjust 0.25 --export $(MODEL) --version 1.1 \
+	  --licence "Photographs: FER2013 (Kaggle 2013), no open licence stated; used for research everywhere, not distributed with Moodline." \
+	  --licence "Votes: FER+ (Microsoft), MIT." \
+	  --licence "First weights: MobileNetV2 trained on ImageNet, Apache-2.0." \
+	  --licence "These weights: Apache-2.0, as far as the photographs they were trained on allow; mind that before any commercial use."
 
 demo: setup
 	$(VENV)/bin/python -m workers.demo.make_demo

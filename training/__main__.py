@@ -127,13 +127,10 @@ def naming_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--mixup", type=click.FloatRange(0), default=0.2, show_default=True,
               help="How much pictures are mixed: mixup's alpha, 0 for not at all.")  # fmt: skip
 @click.option("--teacher", type=EXISTING,
-              help="A finished run, or a Moodline model folder, with the same classes and size: "
-              "start from its weights, and learn from its answers as well.")  # fmt: skip
+              help="A finished run with the same classes and size: start from its weights, and "
+              "learn from its answers as well.")  # fmt: skip
 @click.option("--distil", type=click.FloatRange(0, 1), default=0.5, show_default=True,
               help="The share of the teacher's answers in the targets.")  # fmt: skip
-@click.option("--narrow", is_flag=True,
-              help="Start with two thirds of the teacher's channels, those that matter most: two "
-              "thirds of its time.")  # fmt: skip
 @click.option("--precision", type=click.Choice(["float32", "mixed_float16", "mixed_bfloat16"]),
               default="float32", show_default=True,
               help="Mixed precision helps on GPUs; on CPUs it was no faster.")  # fmt: skip
@@ -146,8 +143,8 @@ def train(
     data: Path, scheme: LabelScheme, votes: Path | None, own_disgust: float, cropped: bool,
     calibration_share: float, split_seed: int, run_dir: Path, weights: str, size: int, epochs: int,
     head_epochs: int | None, batch: int | None, learning_rate: float | None, balance: float,
-    mixup: float, teacher: Path | None, distil: float, narrow: bool, precision: str, threads: int,
-    seed: int, out: Path | None, **naming: Any,
+    mixup: float, teacher: Path | None, distil: float, precision: str, threads: int, seed: int,
+    out: Path | None, **naming: Any,
 ) -> None:  # fmt: skip
     """Train a model, or go on with the run that --run holds.
 
@@ -157,24 +154,22 @@ def train(
     """
     if size % 32:
         raise click.BadParameter("must be a multiple of 32.", param_hint="--size")
-    if narrow and teacher is None:
-        raise click.UsageError("--narrow needs a --teacher, whose channels it chooses from.")
     with one_line_errors():
         limit_threads(threads)
         faces, split = load(
             data, scheme, votes, own_disgust, cropped, calibration_share, split_seed, size
         )
-        from training.train import Settings, load_teacher  # noqa: PLC0415  imports Keras, slow
+        from training.train import Settings, read_settings  # noqa: PLC0415  imports Keras, slow
 
         batch = batch or min(64, max(8, len(split.training) // 16))
         if head_epochs is None:
             head_epochs = 1 if teacher is None else 0
         settings = Settings(
-            size=size, weights=weights if teacher is None else load_teacher(teacher).base_weights,
+            size=size, weights=weights if teacher is None else read_settings(teacher).weights,
             head_epochs=head_epochs, epochs=epochs, batch=batch,
             learning_rate=learning_rate or 8e-4 * batch / 64, balance=balance, mixup=mixup,
             precision=precision, seed=seed, teacher=None if teacher is None else str(teacher),
-            distil=0.0 if teacher is None else distil, narrow=narrow,
+            distil=0.0 if teacher is None else distil,
         )  # fmt: skip
         run_with_progress(split, settings, run_dir)
         if out is not None:

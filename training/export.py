@@ -1,12 +1,16 @@
 """From a training run to a model folder: calibrated, in three forms, checked, with its card.
 
-The graph that ships takes raw pixels and gives probabilities: the calibration is folded into it
-(`training.calibration`). LiteRT float and int8 files are converted from that graph, the int8 one
-with real faces as its example data.
+What is fitted here is fitted on the calibration part, which was never trained on: the temperature,
+after the logits were adjusted for the shares of the classes. Both are folded into the last dense
+layer and a softmax follows, so that the graph takes raw pixels and gives probabilities, and no
+program has to know of either. LiteRT float and int8 files are converted from that graph, the int8
+one with real faces as its example data.
 
 Promises: the folder appears complete or not at all; every figure in its card was measured in this
 export on the files that lie there; more than half a point between int8 and Keras, or less than
 1.8 times the speed, is told.
+
+Logit adjustment: Menon et al. 2021, applied after training; temperature: Guo et al. 2017.
 """
 
 from __future__ import annotations
@@ -31,22 +35,21 @@ from shared.errors import DataError
 from training import evaluate
 from training import model as network
 from training.augment import resize_grey
-from training.calibration import calibrated, fit_calibration
 from training.data import CleanSplit, FaceSet
 from training.quiet import quietly
 from training.train import (
-    CARD,
     Settings,
     load_trained,
     plot_curves,
     predict_logits,
     read_log,
-    said_of,
+    read_settings,
     training_batches,
 )
 from workers.vision.classifier import CARD_FORMAT, FILES, Backend, load_classifier
 
 REPRESENTATIVE_FACES = 500
+FEWEST_TO_CALIBRATE = 100  # with fewer pictures than that, a fitted temperature is chance
 MOST_LOST_BY_INT8 = 0.005
 LEAST_GAINED_BY_INT8 = 1.8
 TIMED_FACES = 300
@@ -57,6 +60,26 @@ these half of what then remains. They cost a seventh of the speed."""
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """Folded into the last layer: logits' = (logits - adjust * log(shares)) / temperature."""
+
+    temperature: float
+    adjust: float
+    class_shares: tuple[float, ...]
+    pictures: int
+    cross_entropy_before: float
+    cross_entropy_after: float
+    ece_before: float
+    ece_after: float
+
+    def apply(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The adjusted, tempered logits."""
+        prior = np.log(np.array(self.class_shares))
+        tempered: NDArray[np.float64] = (logits - self.adjust * prior) / self.temperature
+        return tempered.astype(np.float32)
+
+
+@dataclass(frozen=True)
 class Naming:
     """What a person says of the model; everything else in the card is measured."""
 
@@ -64,6 +87,48 @@ class Naming:
     version: str
     licences: tuple[str, ...] = ()
     unsure_below: float = 0.5
+
+
+def fit_calibration(
+    logits: NDArray[np.float32],
+    truth: NDArray[np.integer],
+    class_shares: NDArray[np.float64],
+    adjust: float,
+) -> Calibration:
+    """Find the temperature that makes the adjusted logits (N, L) fit the truth (N,) best.
+
+    Rows with a truth below 0 do not count. With too few pictures, nothing is fitted.
+    """
+    counted = truth >= 0
+    logits, truth = logits[counted], truth[counted].astype(np.intp)
+    n = len(truth)
+    shares = np.maximum(class_shares, 1e-6)
+    adjusted = logits.astype(np.float64) - adjust * np.log(shares)
+
+    def loss(temperature: float) -> float:
+        z = adjusted / temperature
+        z = z - z.max(axis=1, keepdims=True)
+        return float((np.log(np.exp(z).sum(axis=1)) - z[np.arange(n), truth]).mean())
+
+    def ece(z: NDArray[np.float64]) -> float:
+        p = softmax(z)
+        return evaluate.calibration_error(p.max(axis=1), p.argmax(axis=1) == truth)
+
+    temperature = 1.0
+    if n >= FEWEST_TO_CALIBRATE:
+        grid = np.exp(np.linspace(np.log(0.2), np.log(5), 400))
+        temperature = float(grid[int(np.argmin([loss(t) for t in grid]))])
+    nothing = float("nan")
+    return Calibration(
+        temperature=temperature,
+        adjust=adjust,
+        class_shares=tuple(float(v) for v in shares),
+        pictures=n if n >= FEWEST_TO_CALIBRATE else 0,
+        cross_entropy_before=loss(1.0) if n else nothing,
+        cross_entropy_after=loss(temperature) if n else nothing,
+        ece_before=ece(adjusted) if n else nothing,
+        ece_after=ece(adjusted / temperature) if n else nothing,
+    )
 
 
 def export(
@@ -83,7 +148,7 @@ def export(
 
     `faces` is the whole data: its public split gives the figures of the card.
     """
-    if out.exists() and not (out / CARD).is_file():
+    if out.exists() and not (out / "card.json").is_file():
         raise DataError(f"{out} exists and is no model folder; give another --out.")
     labels = split.training.labels
     trained = load_trained(run_dir, len(labels), soup)
@@ -113,13 +178,10 @@ def export(
         "default_backend": "litert-int8",
         "unsure_below": naming.unsure_below,
         "files": digests,
-        "architecture": (
-            f"MobileNetV2 1.0 (Keras){', fewer channels' if settings.narrow else ''}, grey input, "
-            "average pooling, one dense layer"
-        ),
+        "architecture": "MobileNetV2 1.0 (Keras), grey input, average pooling, one dense layer",
         "parameters": int(final.count_params()),
         "training": {
-            **said_of(run_dir, settings),
+            **_said_of(run_dir, settings),
             "soup": soup,
             "keras_backend": keras.backend.backend(),
         },
@@ -150,9 +212,37 @@ def export(
     return card
 
 
+def _said_of(run_dir: Path, settings: Settings) -> dict[str, Any]:
+    """A run's settings without paths, and those of its teachers."""
+    said = {k: v for k, v in asdict(settings).items() if k not in ("weights", "teacher")}
+    said["base_weights"] = Path(settings.weights).name
+    said["epochs_done"] = len(read_log(run_dir))
+    if settings.teacher is not None:
+        teacher = Path(settings.teacher)
+        said["teacher"] = _said_of(teacher, read_settings(teacher))
+    return said
+
+
 def class_shares(split: CleanSplit, settings: Settings) -> NDArray[np.float64]:
     """The shares of the classes as the network met them in training, sampling included."""
     return training_batches(split, settings).class_shares()
+
+
+def calibrated(trained: keras.Model, calibration: Calibration) -> keras.Model:
+    """The network as it ships: calibration folded into the dense layer, softmax behind it."""
+    plain = network.portable(trained)
+    dense = plain.get_layer("logits")
+    kernel, bias = dense.get_weights()
+    dense.set_weights([kernel / calibration.temperature, calibration.apply(bias[None])[0]])
+    outputs = keras.layers.Softmax(name="probabilities")(plain.output)
+    return keras.Model(plain.input, outputs, name="moodline")
+
+
+def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probabilities (N, L) of logits (N, L)."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+    return shares
 
 
 def _convert(final: keras.Model, size: int, training: FaceSet, folder: Path, seed: int) -> None:
@@ -246,7 +336,7 @@ def _measure_forms(card: dict[str, Any], faces: FaceSet, folder: Path) -> None:
 
 
 def _write_card(card: dict[str, Any], folder: Path) -> None:
-    evaluate.write_json(card, folder / CARD)
+    evaluate.write_json(card, folder / "card.json")
 
 
 def card_text(card: dict[str, Any]) -> str:
@@ -310,7 +400,7 @@ def card_text(card: dict[str, Any]) -> str:
         f"aside for calibration; {data['left_out_exact_duplicates']} exact and "
         f"{data['left_out_near_duplicates']} near duplicates of measured pictures and "
         f"{data['left_out_without_target']} without a usable label left out.",
-        *_generations(card["training"]),
+        *_generation(card["training"]),
         f"Temperature {calibration['temperature']:.3f}, logit adjustment {calibration['adjust']}, "
         f"fitted on {calibration['pictures']} pictures.",
     ]
@@ -319,20 +409,13 @@ def card_text(card: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _generations(training: dict[str, Any]) -> list[str]:
-    """A sentence for each generation that had a teacher, the last one first."""
+def _generation(training: dict[str, Any]) -> list[str]:
     if "teacher" not in training:
         return []
-    before = _generations(training["teacher"])
-    sentence = (
-        f"Generation {len(before) + 2}: {_percent(training['distil'])} of each target is what the "
-        "one before answered"
-    )
-    if training.get("narrow"):
-        sentence += ", of which it has the channels that matter most"
-    if training.get("soup"):
-        sentence += f"; {_percent(training['soup'])} of the weights are that one's"
-    return [f"{sentence}.", *before]
+    return [
+        f"Second generation: {_percent(training['distil'])} of each target is the first one's "
+        f"answer; {_percent(training['soup'])} of the weights are the first one's.",
+    ]
 
 
 def _percent(share: float | None) -> str:

@@ -11,8 +11,7 @@ they were fitted on pictures that were not trained on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +21,7 @@ from numpy.typing import NDArray
 
 from shared.errors import DataError
 
-Widths = Mapping[str, int]
-"""Channels of the layers that make some: the first, the last, and the widest of each block."""
-
 BACKBONE = "backbone"
-NARROW: Widths = {
-    "Conv1": 16,
-    "block_1_expand": 64,
-    **dict.fromkeys(("block_2_expand", "block_3_expand"), 96),
-    **dict.fromkeys((f"block_{number}_expand" for number in (4, 5, 6)), 128),
-    **dict.fromkeys((f"block_{number}_expand" for number in (7, 8, 9, 10)), 256),
-    **dict.fromkeys((f"block_{number}_expand" for number in (11, 12, 13)), 384),
-    "block_14_expand": 512,
-    "block_15_expand": 480,
-    "block_16_expand": 512,
-    "Conv_1": 512,
-}
-"""What ships has so many channels: two thirds of MobileNetV2's, and half at both ends, where those
-it learned from ImageNet are of no use to faces (`training.narrow`)."""
 BATCH_NORM_MOMENTUM = 0.99
 """Keras's MobileNetV2 says 0.999: slower than the weights move in a training of some ten epochs."""
 
@@ -67,41 +49,29 @@ class QuickBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[
         return outputs
 
 
-def build(
-    size: int,
-    classes: int,
-    weights: str | Path | None,
-    *,
-    dropout: float,
-    widths: Widths | None = None,
-) -> keras.Model:
+def build(size: int, classes: int, weights: str | Path | None, *, dropout: float) -> keras.Model:
     """Build the network for (size, size, 1) input in 0..255, giving (classes,) logits.
 
     Args:
         weights: `imagenet` (Keras downloads them), the path of a `.weights.h5` for
             `MobileNetV2(include_top=False)`, a Moodline model folder with its `model.keras`, or
             None for random ones. The head always starts anew.
-        widths: of a network with random weights: MobileNetV2's own by default. A model folder's
-            network is as wide as it is.
 
     Raises:
         DataError: the weights cannot be read or are those of another network.
     """
     if size % 32:
         raise DataError(f"The input size must be a multiple of 32 pixels, not {size}.")
-    values = None
-    if weights is not None and Path(weights).is_dir():
-        values = _moodline_weights(Path(weights))
-        widths = widths_of(values)
-    elif weights is not None:
-        values = _colour_weights(size, weights)
-    whole = keras.applications.MobileNetV2(
+    grey = keras.applications.MobileNetV2(
         input_shape=(size, size, 1), include_top=False, weights=None
     )
-    backbone = keras.models.clone_model(whole, clone_function=partial(_quick, widths=widths or {}))
+    if weights is not None and Path(weights).is_dir():
+        _copy_moodline_weights(grey, Path(weights))
+    elif weights is not None:
+        _copy_colour_weights(grey, size, weights)
+    backbone = keras.models.clone_model(grey, clone_function=_quick)
+    backbone.set_weights(grey.get_weights())
     backbone.name = BACKBONE
-    if values is not None:
-        backbone.set_weights(values)
     inputs = keras.Input((size, size, 1), name="face")
     x = keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(inputs)
     x = backbone(x)
@@ -163,43 +133,25 @@ def answering(model: keras.Model) -> Callable[[NDArray[np.float32]], NDArray[np.
     return lambda faces: np.asarray(graph(tf.constant(faces))[0])
 
 
-def widths_of(weights: Sequence[NDArray[np.float32]]) -> Widths:
-    """The widths of a network with such weights, in Keras's order, with or without its head."""
-    whole = keras.applications.MobileNetV2(input_shape=(32, 32, 1), include_top=False, weights=None)
-    return {
-        layer.name: int(kernel.shape[-1])
-        for layer, kernel in zip(_owners(whole), weights, strict=False)
-        if layer.name in NARROW and kernel.ndim == 4
-    }
-
-
-def _owners(model: keras.Model) -> list[keras.layers.Layer]:
-    """Of each of the network's weights the layer it belongs to."""
-    return [layer for layer in model.layers for _ in layer.weights]
-
-
-def _quick(layer: keras.layers.Layer, widths: Widths) -> keras.layers.Layer:
+def _quick(layer: keras.layers.Layer) -> keras.layers.Layer:
     config = layer.get_config()
     if isinstance(layer, keras.layers.BatchNormalization):
         return QuickBatchNormalization.from_config({**config, "momentum": BATCH_NORM_MOMENTUM})
-    if layer.name in widths:
-        config["filters"] = widths[layer.name]
     return layer.__class__.from_config(config)
 
 
-def _moodline_weights(folder: Path) -> list[NDArray[np.float32]]:
+def _copy_moodline_weights(grey: keras.Model, folder: Path) -> None:
     file = folder / "model.keras"
     if not file.is_file():
         raise DataError(f"{folder} holds no model.keras to start from.")
     try:
         trained = keras.saving.load_model(file, compile=False).get_layer(BACKBONE)
+        grey.set_weights(trained.get_weights())
     except (ValueError, OSError, TypeError) as e:
         raise DataError(f"{file} holds no network of Moodline's to start from: {e}") from e
-    weights: list[NDArray[np.float32]] = trained.get_weights()
-    return weights
 
 
-def _colour_weights(size: int, weights: str | Path) -> list[NDArray[np.float32]]:
+def _copy_colour_weights(grey: keras.Model, size: int, weights: str | Path) -> None:
     source = str(weights)
     if source != "imagenet" and not Path(source).is_file():
         raise DataError(
@@ -222,10 +174,10 @@ def _colour_weights(size: int, weights: str | Path) -> list[NDArray[np.float32]]
             f"Keras could not download the ImageNet weights ({e}); give --weights a file or a "
             "model folder instead."
         ) from e
-    values: list[NDArray[np.float32]] = colour.get_weights()
+    values = colour.get_weights()
     kernels = [i for i, v in enumerate(values) if v.ndim == 4 and v.shape[2] == 3]
     stem = kernels[0]
     if values[stem].shape[:3] != (3, 3, 3):
         raise DataError(f"{source}: the first convolution is {values[stem].shape}, not (3, 3, 3).")
     values[stem] = np.sum(values[stem], axis=2, keepdims=True)
-    return values
+    grey.set_weights(values)

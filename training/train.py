@@ -5,11 +5,10 @@ statistics are ImageNet's). Stage `whole` trains everything, batch norm on the b
 with AdamW, a warm-up and a cosine down to nothing. Beside the weights runs their exponential
 average, batch-norm statistics included; the average is what is measured and kept.
 
-With a teacher, a finished run or a model folder, a training starts from its weights, and the
-teacher's answer to the very picture that the student sees, varied and mixed, takes a share of the
-target: votes are few and noisy, answers are smooth (born-again networks, Furlanello et al. 2018;
-the same view for both, Beyer et al. 2022). A narrow student starts with those of its teacher's
-channels that matter most (`training.narrow`).
+With a teacher, a finished run, a training starts from its weights, and the teacher's answer to the
+very picture that the student sees, varied and mixed, takes a share of the target: votes are few
+and noisy, answers are smooth (born-again networks, Furlanello et al. 2018; the same view for both,
+Beyer et al. 2022).
 
 Promises: a run that was interrupted and started again with the same settings continues at the last
 saved step and ends with the same weights; the same settings and data on the same machine give the
@@ -24,7 +23,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,13 +35,9 @@ from numpy.typing import NDArray
 from shared.errors import DataError
 from training import model as network
 from training.augment import Batches, resize_grey
-from training.calibration import Calibration, uncalibrated
 from training.data import CleanSplit, FaceSet
-from training.narrow import narrowed
-from workers.vision.classifier import FILES
 
 HEAD, WHOLE = "head", "whole"
-CARD = "card.json"
 AVERAGE_EVERY = 4  # steps; copying the weights each step would cost a few percent for nothing
 NOT_DECAYED = ["gamma", "beta", "bias"]
 
@@ -68,11 +63,6 @@ class Settings:
     seed: int = 1
     teacher: str | None = None
     distil: float = 0.0
-    narrow: bool = False
-
-    def __post_init__(self) -> None:
-        if self.narrow and self.teacher is None:
-            raise DataError("A narrow network has its teacher's channels: name a teacher.")
 
 
 @dataclass(frozen=True)
@@ -125,74 +115,13 @@ def load_trained(run_dir: Path, classes: int, soup: float = 0.0) -> keras.Model:
     al. 2022).
     """
     settings = read_settings(run_dir)
+    model = network.build(settings.size, classes, None, dropout=settings.dropout)
     weights = _read_weights(run_dir)
     if soup:
-        if settings.teacher is None or settings.narrow:
+        if settings.teacher is None:
             raise DataError(f"{run_dir} has no teacher whose weights could be mixed in.")
-        teacher = load_teacher(Path(settings.teacher)).model.get_weights()
+        teacher = _read_weights(Path(settings.teacher))
         weights = [(1 - soup) * w + soup * t for w, t in zip(weights, teacher, strict=True)]
-    return _fitting(weights, settings, classes)
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """A trained network, and what must be known of it.
-
-    `model` gives logits, `sha256` is of its weights, `said` goes into its student's card, and
-    `base_weights` tells where it started itself.
-    """
-
-    model: keras.Model
-    size: int
-    labels: tuple[str, ...]
-    sha256: str
-    base_weights: str
-    said: Mapping[str, Any]
-
-
-def load_teacher(path: Path) -> Teacher:
-    """Read a finished run or a model folder; raises DataError where it is neither."""
-    if (path / CARD).is_file():
-        return _teacher_of_folder(path)
-    settings = read_settings(path)
-    labels = tuple(json.loads((path / "settings.json").read_text())["labels"])
-    model = load_trained(path, len(labels))
-    digest = hashlib.sha256((path / "weights.npz").read_bytes()).hexdigest()
-    return Teacher(model, settings.size, labels, digest, settings.weights, said_of(path, settings))
-
-
-def _teacher_of_folder(folder: Path) -> Teacher:
-    file = folder / FILES["keras"]
-    try:
-        card = json.loads((folder / CARD).read_bytes())
-        said = card["training"]
-        calibration = Calibration(**card["calibration"])
-        shipped = keras.saving.load_model(file, compile=False)
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        model = uncalibrated(shipped, calibration)
-        size, labels = card["input_size_hw"][0], tuple(card["labels"])
-        base_weights = said["base_weights"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{folder} holds no model of Moodline's to learn from: {error}") from error
-    return Teacher(model, size, labels, digest, base_weights, said)
-
-
-def said_of(run_dir: Path, settings: Settings) -> dict[str, Any]:
-    """A run's settings without paths, and those of its teachers."""
-    said = {k: v for k, v in asdict(settings).items() if k not in ("weights", "teacher")}
-    said["base_weights"] = Path(settings.weights).name
-    said["epochs_done"] = len(read_log(run_dir))
-    if settings.teacher is not None:
-        said["teacher"] = load_teacher(Path(settings.teacher)).said
-    return said
-
-
-def _fitting(
-    weights: Sequence[NDArray[np.float32]], settings: Settings, classes: int
-) -> keras.Model:
-    """The network of these weights, as wide as they are."""
-    widths = network.widths_of(weights)
-    model = network.build(settings.size, classes, None, dropout=settings.dropout, widths=widths)
     model.set_weights(weights)
     return model
 
@@ -258,28 +187,27 @@ class _Training:
         keras.mixed_precision.set_global_policy(settings.precision)
         self.batches = training_batches(split, settings)
         self.total_epochs = settings.head_epochs + settings.epochs
-        teacher = None
-        if settings.teacher is not None:
-            teacher = _able_to_teach(Path(settings.teacher), settings.size, self.labels)
-        self.teacher = None if teacher is None else network.answering(teacher.model)
-        self._claim_folder(split.training, None if teacher is None else teacher.sha256)
+        self._claim_folder(split.training)
         state_file = run_dir / "state.npz"
+        fresh = not state_file.is_file() and settings.teacher is None
+        self.model = network.build(
+            settings.size,
+            len(self.labels),
+            settings.weights if fresh and settings.weights != "none" else None,
+            dropout=settings.dropout,
+        )
+        self.teacher = None
+        if settings.teacher is not None:
+            trained = load_trained(Path(settings.teacher), len(self.labels))
+            self.model.set_weights(trained.get_weights())
+            self.teacher = network.answering(trained)
         if state_file.is_file():
             self._restore(state_file)
         else:
-            self.model = self._untrained(split.training.pixels, teacher)
             self._compile()
             self.average = [w.copy() for w in self.model.get_weights()]
 
-    def _untrained(self, pixels: NDArray[np.uint8], teacher: Teacher | None) -> keras.Model:
-        s = self.settings
-        if teacher is not None:
-            start = narrowed(teacher.model, pixels) if s.narrow else teacher.model
-            return _fitting(start.get_weights(), s, len(self.labels))
-        weights = None if s.weights == "none" else s.weights
-        return network.build(s.size, len(self.labels), weights, dropout=s.dropout)
-
-    def _claim_folder(self, training: FaceSet, teacher_sha256: str | None) -> None:
+    def _claim_folder(self, training: FaceSet) -> None:
         """Write the settings into the folder, or check that they are those already there.
 
         Where the first weights came from does not matter any more to a run that goes on; nor does
@@ -289,7 +217,7 @@ class _Training:
         mine_settings = asdict(self.settings)
         mine = {
             "settings": mine_settings,
-            "teacher_sha256": teacher_sha256,
+            "teacher_sha256": _teacher_digest(self.settings, self.labels),
             "labels": list(self.labels),
             "training_pictures": len(training),
             "training_sha256": digest.hexdigest(),
@@ -450,12 +378,10 @@ class _Training:
             self.epoch, self.step = where["epoch"], where["step"]
             self.updates, self.loss_sum = where["updates"], where["loss_sum"]
             self.epoch_seconds = where["epoch_seconds"]
-            averages = [name for name in saved.files if name.startswith("a")]
-            self.average = [saved[f"a{i}"] for i in range(len(averages))]
-            self.model = _fitting(self.average, self.settings, len(self.labels))
             self._compile()
             for i, variable in enumerate(self._variables()):
                 variable.assign(saved[f"v{i}"])
+            self.average = [saved[f"a{i}"] for i in range(len(self.model.weights))]
 
     def _write_log(self, log: list[EpochFigures]) -> None:
         text = "".join(json.dumps(asdict(line)) + "\n" for line in log)
@@ -491,15 +417,20 @@ def plot_curves(log: list[EpochFigures], file: Path) -> None:
     figure.savefig(file, dpi=110)
 
 
-def _able_to_teach(path: Path, size: int, labels: tuple[str, ...]) -> Teacher:
-    """Load the teacher of a training; raises DataError where it is none for this one."""
-    teacher = load_teacher(path)
-    if teacher.size != size or teacher.labels != labels:
+def _teacher_digest(settings: Settings, labels: tuple[str, ...]) -> str | None:
+    """The digest of the teacher's weights, after checking that it can teach this training."""
+    if settings.teacher is None:
+        return None
+    run_dir = Path(settings.teacher)
+    size = read_settings(run_dir).size
+    theirs = json.loads((run_dir / "settings.json").read_text())["labels"]
+    if size != settings.size or theirs != list(labels):
         raise DataError(
-            f"{path} cannot teach this training: it knows {', '.join(teacher.labels)} at "
-            f"{teacher.size} pixels, not {', '.join(labels)} at {size}."
+            f"{run_dir} cannot teach this training: it knows {', '.join(theirs)} at {size} pixels, "
+            f"not {', '.join(labels)} at {settings.size}."
         )
-    return teacher
+    _read_weights(run_dir)
+    return hashlib.sha256((run_dir / "weights.npz").read_bytes()).hexdigest()
 
 
 def _tensorflow_has_gpu() -> bool:

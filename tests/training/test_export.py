@@ -15,12 +15,52 @@ from click.testing import CliRunner, Result
 
 from tests.test_moodline import Running, wait_for
 from tests.training.builders import LABELS, class_folder
+from training import model as network
 from training.__main__ import main
+from training.export import Calibration, calibrated, fit_calibration, softmax
 from workers.vision.classifier import FILES, load_classifier, read_card
 
 
 def run(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+class TestCalibration:
+    def over_confident(self, temperature: float, n: int = 4000) -> tuple[np.ndarray, np.ndarray]:
+        """Logits `temperature` times too large for how often their answers are right."""
+        rng = np.random.default_rng(0)
+        honest = rng.normal(0, 2, (n, 4))
+        truth = np.array([rng.choice(4, p=p) for p in softmax(honest)])
+        return (honest * temperature).astype(np.float32), truth
+
+    @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
+    def test_finds_the_temperature_that_confidence_is_off_by(self, temperature: float) -> None:
+        logits, truth = self.over_confident(temperature)
+        fitted = fit_calibration(logits, truth, np.full(4, 0.25), adjust=0.0)
+        assert fitted.temperature == pytest.approx(temperature, rel=0.07)
+        assert fitted.cross_entropy_after <= fitted.cross_entropy_before
+        assert fitted.ece_after < 0.03
+
+    def test_fits_nothing_to_a_handful_and_counts_only_what_has_a_label(self) -> None:
+        logits, truth = self.over_confident(2.5, n=120)
+        truth[:60] = -1
+        fitted = fit_calibration(logits, truth, np.full(4, 0.25), adjust=0.0)
+        assert (fitted.temperature, fitted.pictures) == (1.0, 0)
+
+    def test_adjustment_takes_the_handicap_of_rare_classes_away(self) -> None:
+        calibration = Calibration(1.0, 1.0, (0.9, 0.1), 0, 0, 0, 0, 0)
+        (row,) = calibration.apply(np.log([[0.9, 0.1]]).astype(np.float32))
+        assert softmax(row[None].astype(float))[0] == pytest.approx([0.5, 0.5])
+
+    def test_is_folded_into_the_graph_that_ships(self) -> None:
+        trained = network.build(32, 4, None, dropout=0.3)
+        dense = trained.get_layer("logits")
+        dense.set_weights([w + 0.3 for w in dense.get_weights()])
+        calibration = Calibration(0.7, 0.4, (0.5, 0.3, 0.15, 0.05), 0, 0, 0, 0, 0)
+        faces = np.random.default_rng(0).uniform(0, 255, (5, 32, 32, 1)).astype(np.float32)
+        wanted = softmax(calibration.apply(trained.predict_on_batch(faces)).astype(float))
+        shipped = calibrated(trained, calibration).predict_on_batch(faces)
+        np.testing.assert_allclose(shipped, wanted, atol=1e-5)
 
 
 @dataclass(frozen=True)
@@ -105,30 +145,6 @@ class TestAFolderOfOnesOwn:
         assert told["teacher"]["mixup"] == 0.2
         assert str(tmp_path.parent) not in (tmp_path / "second-model" / "card.json").read_text()
 
-    def test_can_teach_a_narrow_generation(self, trained: Trained, tmp_path: Path) -> None:
-        result = run(
-            *("train", "--data", trained.data, "--cropped", "--run", tmp_path / "narrow"),
-            *("--teacher", trained.model, "--narrow", "--size", 32, "--epochs", 1),
-            *("--export", tmp_path / "narrow-model"),
-        )
-        assert result.exit_code == 0, result.output
-        narrow, wide = read_card(tmp_path / "narrow-model"), read_card(trained.model)
-        assert narrow.details["parameters"] < 0.7 * wide.details["parameters"]
-        assert "fewer channels" in narrow.details["architecture"]
-        assert narrow.details["training"]["teacher"] == wide.details["training"]
-        assert "channels that matter most" in (tmp_path / "narrow-model" / "card.md").read_text()
-        classifier = load_classifier(tmp_path / "narrow-model", "litert-int8")
-        assert classifier.predict(np.zeros((1, 32, 32, 3), np.uint8)).shape == (1, 3)
-        # And whoever goes on from it has a network as wide as it is.
-        result = run(
-            *("train", "--data", trained.data, "--cropped", "--run", tmp_path / "next"),
-            *("--weights", tmp_path / "narrow-model", "--size", 32, "--epochs", 1),
-            *("--head-epochs", 0, "--export", tmp_path / "next-model"),
-        )
-        assert result.exit_code == 0, result.output
-        parameters = read_card(tmp_path / "next-model").details["parameters"]
-        assert parameters == narrow.details["parameters"]
-
     def test_is_measured_by_the_command_line(self, trained: Trained, tmp_path: Path) -> None:
         result = run(
             *("evaluate", "--data", trained.data, "--cropped", "--model", trained.model),
@@ -152,17 +168,6 @@ class TestAFolderOfOnesOwn:
         )
         assert result.exit_code == 1
         assert "has no teacher" in result.output
-
-    def test_says_what_kept_it_from_teaching(self, trained: Trained, tmp_path: Path) -> None:
-        broken = tmp_path / "broken"
-        broken.mkdir()
-        (broken / "card.json").write_bytes((trained.model / "card.json").read_bytes())
-        result = run(
-            *("train", "--data", trained.data, "--cropped", "--run", tmp_path / "run"),
-            *("--teacher", broken, "--size", 32),
-        )
-        assert result.exit_code == 1
-        assert "no model of Moodline's to learn from" in result.output
 
     def test_is_not_exported_over_what_is_no_model(self, trained: Trained, tmp_path: Path) -> None:
         (tmp_path / "precious.txt").write_text("mine")

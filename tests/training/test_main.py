@@ -29,7 +29,6 @@ def test_help_is_there_for_every_command(command: list[str]) -> None:
         ["train"],
         ["train", "--data", "{data}", "--run", "{tmp}/run", "--size", "50"],
         ["train", "--data", "{tmp}/gone", "--run", "{tmp}/run"],
-        ["train", "--data", "{data}", "--run", "{tmp}/run", "--narrow"],
         ["evaluate"],
         ["evaluate", "--data", "{data}", "--photos", "{tmp}"],
         ["evaluate", "--photos", "{tmp}"],

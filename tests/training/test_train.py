@@ -183,23 +183,6 @@ class TestASecondGeneration:
         for mean, teacher, student in zip(mixed, weights(finished), weights(second), strict=True):
             np.testing.assert_allclose(mean, 0.25 * teacher + 0.75 * student, atol=1e-6)
 
-    def test_is_the_same_when_interrupted_with_fewer_channels(
-        self, finished: Path, split: CleanSplit, tmp_path: Path
-    ) -> None:
-        def interrupt(now: Progress) -> None:
-            if now.step == 4:
-                raise KeyboardInterrupt
-
-        settings = replace(taught(finished), narrow=True)
-        train(split, settings, tmp_path / "whole")
-        with pytest.raises(KeyboardInterrupt):
-            train(split, settings, tmp_path / "run", report=interrupt, save_seconds=0)
-        train(split, settings, tmp_path / "run")
-        assert_same(tmp_path / "whole", tmp_path / "run")
-        assert network.widths_of(weights(tmp_path / "run")) == network.NARROW
-        with pytest.raises(DataError, match="no teacher whose weights"):
-            load_trained(tmp_path / "run", 3, soup=0.5)
-
     def test_is_not_continued_with_another_teacher(self, second: Path, split: CleanSplit) -> None:
         with pytest.raises(DataError, match="teacher_sha256"):
             train(split, taught(second), second)
