@@ -212,6 +212,19 @@ def test_it_ends_while_it_draws(folder: Path, tmp_path: Path, number: signal.Sig
     assert not list(tmp_path.glob(".moodline-*"))
 
 
+def test_ctrl_c_waits_until_it_is_let_in_or_the_block_ends() -> None:
+    with analysis.signals_kept_back() as let_in:
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            let_in()
+        let_in()  # once is enough
+    waited = False
+    with pytest.raises(KeyboardInterrupt), analysis.signals_kept_back():  # noqa: PT012
+        signal.raise_signal(signal.SIGINT)
+        waited = True
+    assert waited
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_ends_while_its_processes_start_and_so_do_they(
     folder: Path, number: signal.Signals

@@ -408,7 +408,8 @@ class MtcnnDetector:
         corners = centres - sides / 2
         count = len(boxes)
         patches = np.empty((2 * count if both_ways else count, side, side, 3), np.uint8)
-        for patch, corner, length in zip(patches, corners, sides[:, 0].tolist(), strict=False):
+        lengths = sides[:, 0].tolist()
+        for patch, corner, length in zip(patches[:count], corners, lengths, strict=True):
             _patch(mips, corner, length, side, into=patch)
         if mirrored:
             patches = _mirrored(patches)
@@ -774,7 +775,7 @@ def _is_near(boxes: Floats, asked: Floats) -> NDArray[np.bool_]:
 
 def _longer_sides(boxes: Floats) -> Floats:
     sides = boxes[:, 2:] - boxes[:, :2]
-    return np.asarray(np.maximum(sides[:, 0], sides[:, 1]))  # in half the time of max(axis=1)
+    return np.asarray(np.maximum(sides[:, 0], sides[:, 1]))
 
 
 def _detection(
