@@ -196,7 +196,7 @@ class Live:
         self._drop(sid, feed)
         with self._lock:
             if sid not in self._clients:
-                return {"ok": False, "error": "This connection has ended."}
+                return _connection_ended()
             adapts = isinstance(body, dict) and body.get("adapt") is True
             viewer = _Viewer(self._clients[sid], adapts=adapts)
             self._viewers.setdefault(feed, {})[sid] = viewer
@@ -243,7 +243,11 @@ class Live:
         return self._cameras.start(_sid(), body)
 
     def _camera_frame(self, meta: object = None, jpeg: object = None) -> dict[str, object]:
-        return self._cameras.frame(_sid(), meta, jpeg)
+        sid = _sid()
+        answer = self._cameras.frame(sid, meta, jpeg)
+        if answer.get("ended") and sid not in self._clients:
+            return _connection_ended()  # and the camera with it: the next one goes on
+        return answer
 
     def _camera_stop(self, _body: object = None) -> dict[str, object]:
         return self._cameras.stop(_sid())
@@ -334,6 +338,10 @@ class Live:
             clients = list(self._lists)
         for sid in clients:
             self._emit(sid, "status", _status(problems))
+
+
+def _connection_ended() -> dict[str, object]:
+    return {"ok": False, "error": "This connection has ended."}
 
 
 def _status(problems: list[dict[str, str]]) -> dict[str, object]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import av
 import pytest
 from av.container import InputContainer, OutputContainer
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, WebSocketRoute, expect, sync_playwright
 
 from shared.bus import Bus
 from shared.config import PROJECT_DIR
@@ -141,6 +141,22 @@ def test_from_the_click_to_ones_own_emotions_and_back_to_dark(
     wait_until(lambda: not bus.feeds())
     assert live_tracks(page) == 0, "the device is still on"
     assert complaints == []
+
+
+def test_who_is_quicker_than_the_connection_waits_for_it(
+    server: Server, bus: Bus, open_page: Callable[..., Page]
+) -> None:
+    bus.restore_feeds([])
+    page = open_page(f"{server.url}/videos")
+    lines: list[WebSocketRoute] = []
+    page.route_web_socket(re.compile("/socket.io/"), lambda line: lines.append(line))  # noqa: PLW0108
+    page.goto(server.url)
+    open_dialog(page)
+    page.get_by_role("button", name="Start", exact=True).click()
+    expect(page.get_by_role("button", name="Starting")).to_be_disabled()
+    page.wait_for_timeout(500)
+    lines[0].connect_to_server()
+    expect(page.locator("#camera-light")).to_be_visible()
 
 
 def test_a_preview_that_is_cancelled_sends_nothing_and_gives_the_device_back(

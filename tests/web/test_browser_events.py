@@ -175,7 +175,7 @@ def test_events_come_with_picture_and_deliveries_and_can_be_deleted(
     expect(items).to_contain_text("Smiles")
     items.get_by_role("button", name="Delete the event").click()
     page.locator("#remove-dialog .danger").click()
-    expect(page.locator("#empty")).to_have_text("No event fits this choice.")
+    expect(page.locator("#empty:visible")).to_have_text("No event fits this choice.")
     assert [kept.event.rule for kept in events.events()] == [other.id]
     assert events.events()[0].has_picture is False
 

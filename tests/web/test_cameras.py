@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import redis
 import socketio
+from flask import request
 from PIL import Image
 from socketio.exceptions import BadNamespaceError, TimeoutError
 
@@ -24,7 +25,9 @@ from shared.jobs import Jobs
 from shared.schema import Drop, Feed, FeedState
 from shared.source import Source
 from tests.web.conftest import Server, settings, start, stop, wait_until
+from web import close_app, create_app
 from web.cameras import MAX_CAMERAS, MAX_JPEG_BYTES, Cameras
+from web.live import Live
 
 
 def jpeg(width: int = 320, height: int = 240) -> bytes:
@@ -289,6 +292,30 @@ def test_a_server_that_ends_takes_its_cameras_along(
     stop(server.process)
     assert bus.feeds() == []
     client.close()
+
+
+def test_a_connection_that_ends_does_not_say_that_its_camera_is_off(
+    bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page goes on by itself with its next connection, unless its camera was taken away."""
+    app = create_app(settings(tmp_path), bus)
+    live = next(part for part in app.extensions["moodline"] if isinstance(part, Live))
+    look_at = Cameras.frame
+
+    def late(cameras: Cameras, client: str, meta: object, picture: object) -> dict[str, object]:
+        live._disconnect()  # while this picture is being looked at
+        return look_at(cameras, client, meta, picture)
+
+    with app.test_request_context():
+        request.sid = "client"  # type: ignore[attr-defined]  # as Flask-SocketIO does
+        live._connect()
+        live._camera_start({})
+        assert live._camera_frame({}, jpeg()) == {"ok": True}
+        monkeypatch.setattr(Cameras, "frame", late)
+        answer = live._camera_frame({}, jpeg())
+    assert answer == {"ok": False, "error": "This connection has ended."}
+    assert bus.feeds() == []
+    close_app(app)
 
 
 def test_with_a_password_only_who_knows_it_has_a_camera_here(

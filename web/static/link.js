@@ -71,6 +71,12 @@ export class Link extends EventTarget {
     return this.#socket.id;
   }
 
+  // Until it is known whether Moodline can be reached: right after the page has opened it is not.
+  async settled() {
+    if (this.#health) return;
+    await new Promise((known) => this.addEventListener("health", known, { once: true }));
+  }
+
   // The answer to a question; null where none comes in time, or there is no connection.
   ask(event, ...args) {
     if (!this.#socket.connected) return Promise.resolve(null);

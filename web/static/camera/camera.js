@@ -54,6 +54,7 @@ export class Camera {
   // this camera's from then on if that answer is a yes.
   async start(stream, name) {
     this.#name = name;
+    await this.#link.settled();
     const answer = await this.#enter();
     if (!answer?.ok) return answer;
     const [track] = stream.getVideoTracks();
