@@ -2,8 +2,8 @@
 
 `analysed` gives the same files as the workers of a running Moodline do, in a folder that is gone
 afterwards. Other processes analyse the segments (`workers.crew`); this one numbers the faces as the
-segments come in. They start first, and what this one needs is loaded meanwhile, what planning
-needs before the rest: a short video takes hardly longer than that.
+segments come in. The settings are read aside while the libraries are loaded, and the video is
+planned while the others load their models: a short video takes hardly longer than that.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, BinaryIO
 from shared.errors import MediaError, SourceError, SourceRefused
 from shared.media import Media
 from shared.video import People, Video, VideoOptions, plan_path, source_path
-from workers.crew import Crew
+from workers import forks
+from workers.crew import Crew, PipelineSettings
 
 if TYPE_CHECKING:
     from shared.config import Settings
@@ -40,9 +41,10 @@ def analysed(
 ) -> Iterator[tuple[Media, Video]]:
     """Analyse a video file; give a storage that holds its report, for the length of the block.
 
-    `settings` is asked once the processes are starting. `workers` is their number, by default one a
-    core. `progress` is called with the frames done and the frames there are. Raises SourceError
-    where the file is no video that can be analysed, ModelError where a model cannot be loaded.
+    `settings` is asked while the libraries are loaded. `workers` is how many processes analyse, by
+    default one a core. `progress` is called with the frames done and the frames there are. Raises
+    SourceError where the file is no video that can be analysed, ModelError where a model cannot be
+    loaded.
     """
     if not path.is_file():
         raise SourceRefused(f"There is no file {path}: check the name.")
@@ -50,9 +52,10 @@ def analysed(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with (
         tempfile.TemporaryDirectory(prefix="moodline-analysis-") as folder,
+        forks.aside(lambda: PipelineSettings.of(settings())) as asked,
         Crew(folder, workers or _cores()) as crew,
     ):
-        chosen = settings()
+        chosen = asked()
         crew.prepare(chosen)
         from workers import footage  # noqa: PLC0415
 

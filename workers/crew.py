@@ -5,15 +5,13 @@ has begun at a key frame goes on with what follows it, because then nothing is d
 no key frame is left to begin at, who is idle takes half of what somebody else has before him. What
 is found goes into the storage; messages are numbers.
 
-One process is started anew and loads the libraries, then it forks into the workers, before anything
-in it has computed: neither LiteRT nor OpenCV survives a fork in the middle of its work. So they are
-loaded once (which takes as long as half a second of a video does) and lie in memory once. A single
-worker is not forked; nor are any where the system's own libraries do not bear it (macOS): there
-each is started anew.
+The libraries are loaded in this process, once, and then it forks into the workers (`workers.forks`:
+where that is safe): loading them takes as long as half a second of a video does. Elsewhere each
+worker is started anew and loads them for itself.
 
 Promises: the workers end with this process, however it ends (each sees its connection close), and
 the folder that they worked in then goes with them, also when they were dismissed before: the first
-process stays for that, and computes nothing. When one worker ends, all do.
+one stays for that, and computes nothing.
 
 Not here: what is found in a segment (`workers.video`), and what comes of all (`workers.analysis`).
 """
@@ -24,22 +22,23 @@ import contextlib
 import gc
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from shared import PROJECT_DIR
 from shared.errors import MoodlineError
 from shared.media import Media
 from shared.video import plan_path, segment_path, source_path
+from workers import forks
 
 if TYPE_CHECKING:
     from shared.config import Settings
@@ -68,8 +67,15 @@ class PipelineSettings:
 @dataclass(slots=True)
 class _Member:
     number: int
-    process: subprocess.Popen[bytes]  # or the one that it was forked from
+    process: BaseProcess | subprocess.Popen[bytes]
     connection: Connection
+
+    def end(self) -> int | None:
+        """Wait for the process to end; return its exit status."""
+        if isinstance(self.process, subprocess.Popen):
+            return self.process.wait()
+        self.process.join()
+        return self.process.exitcode
 
 
 class Shares:
@@ -99,15 +105,19 @@ class Crew:
     """`count` workers, whose files lie in `folder`, a storage; they end with the block."""
 
     def __init__(self, folder: str, count: int) -> None:
-        pipes = [Pipe() for _ in range(count)]
-        together = [pipes] if sys.platform == "linux" else [[pipe] for pipe in pipes]
-        self._processes: list[subprocess.Popen[bytes]] = []
+        forked = forks.are_safe()
+        if forked:
+            _load()
+            forked = forks.are_safe()
         self._members: list[_Member] = []
-        for group in together:
-            process = _start(folder, [theirs for _, theirs in group])
-            self._processes.append(process)
-            for ours, _ in group:
-                self._members.append(_Member(len(self._members), process, ours))
+        for number in range(count):
+            ours, theirs = Pipe()
+            not_its = [ours, *(member.connection for member in self._members)]
+            process = (
+                forks.begin(_work, folder, theirs, not_its) if forked else _anew(folder, theirs)
+            )
+            theirs.close()
+            self._members.append(_Member(number, process, ours))
         self._frames_done: dict[int, int] = {}
         self._frames_total = 0
         self._done: set[int] = set()
@@ -118,30 +128,24 @@ class Crew:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in self._processes:
-            process.terminate()
-            with contextlib.suppress(OSError):
-                process.stdin.close()  # type: ignore[union-attr]
         for member in self._members:
+            member.process.terminate()
             member.connection.close()
-        for process in self._processes:
-            process.wait()
+        for member in self._members:
+            member.end()
 
     def dismiss(self) -> None:
         """End the workers, whatever they do: nothing that they hold must be put away.
 
-        Where none was forked the first one stays, idle, because it watches over the folder.
+        The first one stays, idle, because it watches over the folder.
         """
-        first, *others = self._processes
-        for process in others:
-            process.terminate()
-        if len(self._members) > len(self._processes):
-            first.terminate()
+        for member in self._members[1:]:
+            member.process.terminate()
 
-    def prepare(self, settings: Settings) -> None:
+    def prepare(self, settings: PipelineSettings) -> None:
         """Have the models loaded; raises MoodlineError where a process has ended."""
         for member in self._members:
-            self._send(member, PipelineSettings.of(settings))
+            self._send(member, settings)
 
     def begin(self, video_id: str, plan: Plan, progress: Callable[[int, int], None]) -> None:
         """Hand out the first segments; raises MoodlineError where a process has ended."""
@@ -192,32 +196,26 @@ class Crew:
             raise self._death(member) from error
 
     def _death(self, member: _Member) -> MoodlineError:
-        status = member.process.wait()
         return MoodlineError(
-            f"A worker process ended in the middle of the video (status {status}): "
+            f"A worker process ended in the middle of the video (status {member.end()}): "
             "if memory is short, give fewer --workers."
         )
 
 
-def _start(folder: str, connections: Sequence[Connection]) -> subprocess.Popen[bytes]:
-    """Start the process of these connections' other ends, and let go of them here."""
-    descriptors = [connection.fileno() for connection in connections]
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", __name__, folder, *map(str, descriptors)],
-        pass_fds=descriptors,
-        stdin=subprocess.PIPE,  # closes with this process, however it ends
+def _anew(folder: str, connection: Connection) -> subprocess.Popen[bytes]:
+    """Start a worker that shares nothing with this process but its end of a connection."""
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", __name__, folder, str(connection.fileno())],
+        pass_fds=[connection.fileno()],
+        stdin=subprocess.DEVNULL,
         # Whatever folder the user is in: Moodline's own packages and no others of their names.
         env={**os.environ, "PYTHONPATH": str(PROJECT_DIR)},
         start_new_session=True,  # so that Ctrl-C reaches this process alone, which then ends them
     )
-    for connection in connections:
-        connection.close()
-    return process
 
 
-def _work(folder: str, connections: Sequence[Connection]) -> None:
-    """Be the workers at these ends of connections, until the other ends are gone."""
-    # The libraries are loaded here, because the side that starts this process is not to wait.
+def _load() -> None:
+    """Load what a worker needs."""
     gc.disable()  # what is loaded stays, and is not to be looked through
     import cv2  # noqa: F401, PLC0415
 
@@ -225,61 +223,16 @@ def _work(folder: str, connections: Sequence[Connection]) -> None:
 
     gc.freeze()
     gc.enable()
-    connection = connections[0] if len(connections) == 1 else _forked(connections)
-    if connection is not None:
-        _serve(folder, connection)
+
+
+def _work(folder: str, connection: Connection, not_its: Iterable[Connection] = ()) -> None:
+    """Be the worker at this end of a connection, until the other end is gone."""
+    for other in not_its:
+        other.close()
+    _load()
+    _serve(folder, connection)
     shutil.rmtree(folder, ignore_errors=True)  # nobody is left who would
     os._exit(0)  # there is nothing to put away, and taking all apart takes time
-
-
-def _forked(connections: Sequence[Connection]) -> Connection | None:
-    """Fork a worker for each connection; give it its own, and this process None in the end.
-
-    When one has ended, so do the others: either nobody waits for them, or in vain. Told to end,
-    this process ends them, and waits for the end of the one that started it.
-    """
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-    workers = []
-    for own in connections:
-        worker = os.fork()
-        if worker == 0:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
-            for other in connections:
-                if other is not own:
-                    other.close()
-            return own
-        workers.append(worker)
-    for connection in connections:
-        connection.close()
-    try:
-        signal.signal(signal.SIGTERM, _end)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
-        ended, status = os.wait()
-        workers.remove(ended)
-    except _Dismissed:
-        status = None
-    finally:
-        for worker in workers:
-            # One may have ended and been waited for just as this process was told to end.
-            with contextlib.suppress(ProcessLookupError, ChildProcessError):
-                os.kill(worker, signal.SIGKILL)
-                os.waitpid(worker, 0)
-    if status is None:
-        sys.stdin.buffer.read()
-        return None
-    code = os.waitstatus_to_exitcode(status)
-    if code:
-        sys.exit(code if code > 0 else 128 - code)  # as a shell tells a signal
-    return None
-
-
-class _Dismissed(Exception):
-    """This process was told to end."""
-
-
-def _end(*_: object) -> NoReturn:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise _Dismissed
 
 
 def _serve(folder: str, connection: Connection) -> None:
@@ -320,4 +273,4 @@ def _serve(folder: str, connection: Connection) -> None:
 
 
 if __name__ == "__main__":
-    _work(sys.argv[1], [Connection(int(descriptor)) for descriptor in sys.argv[2:]])
+    _work(sys.argv[1], Connection(int(sys.argv[2])))

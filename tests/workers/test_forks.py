@@ -1,0 +1,103 @@
+"""What a fork of this process finds out, and where there is none."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from shared.config import PROJECT_DIR
+from shared.errors import ConfigError
+from workers import forks
+
+# Tests run beside threads, of which a fork knows nothing: these start from a process of their own.
+_BEGIN = "import os, signal, sys, time\nfrom workers import forks\nassert forks.are_safe()\n"
+needs_forks = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
+
+
+def run(script: str) -> tuple[str, str]:
+    done = subprocess.run(
+        [sys.executable, "-c", _BEGIN + script],
+        cwd=PROJECT_DIR,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+    )
+    return done.stdout, done.stderr
+
+
+@pytest.fixture
+def thread() -> Iterator[None]:
+    """Something that runs in this process."""
+    over = threading.Event()
+    running = threading.Thread(target=over.wait)
+    running.start()
+    yield
+    over.set()
+    running.join()
+
+
+@needs_forks
+def test_the_answer_comes_from_another_process_that_is_gone_then() -> None:
+    out, _ = run(
+        "with forks.aside(os.getpid) as answer:\n"
+        "    told = answer()\n"
+        "    assert told != os.getpid()\n"
+        "    try: os.kill(told, 0)\n"
+        "    except ProcessLookupError: print('gone')\n"
+    )
+    assert out == "gone\n"
+
+
+@needs_forks
+def test_what_goes_wrong_there_is_raised_here_and_says_nothing_else() -> None:
+    out, err = run(
+        "from shared.errors import ConfigError\n"
+        "def ask(): raise ConfigError('PORT must be a number.')\n"
+        "with forks.aside(ask) as answer:\n"
+        "    try: answer()\n"
+        "    except ConfigError as error: print(error)\n"
+    )
+    assert (out, err) == ("PORT must be a number.\n", "")
+
+
+@needs_forks
+def test_an_answer_nobody_waits_for_is_given_up() -> None:
+    run("with forks.aside(lambda: time.sleep(60)): pass\n")
+
+
+@needs_forks
+def test_ctrl_c_reaches_the_one_that_began_alone() -> None:
+    out, err = run(
+        "signal.signal(signal.SIGINT, lambda *_: print('here'))\n"
+        "os.setsid()\n"
+        "def ask():\n"
+        "    time.sleep(0.3)\n"
+        "    return 'there'\n"
+        "with forks.aside(ask) as answer:\n"
+        "    time.sleep(0.1)\n"
+        "    os.killpg(0, signal.SIGINT)\n"
+        "    print(answer())\n"
+    )
+    assert (out.split(), err) == (["here", "there"], "")
+
+
+def test_beside_a_thread_it_is_asked_here(thread: None) -> None:
+    assert not forks.are_safe()
+    with forks.aside(os.getpid) as answer:
+        assert answer() == os.getpid()
+
+
+def test_beside_a_thread_an_error_is_raised_by_the_waiting(thread: None) -> None:
+    def ask() -> int:
+        raise ConfigError("PORT must be a number.")
+
+    with forks.aside(ask) as answer, pytest.raises(ConfigError, match="PORT"):
+        answer()
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
