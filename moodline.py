@@ -897,6 +897,7 @@ def bench_video(
     as_json: bool,
 ) -> None:
     """Measure `moodline analyze` by number of workers, against a bare loop."""
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as there: beside a thread nothing is forked
     from bench import DEMO_CLIP
     from bench import video as recorded
     from shared import config

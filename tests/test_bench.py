@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -96,6 +97,32 @@ def test_video_is_measured_by_number_of_workers_and_the_last_stands_at_the_top(
         assert row["bare_fps"] > 0
         assert row["ratio"] == pytest.approx(row["fps"] / row["bare_fps"], rel=0.02, abs=0.01)
     assert figures["rows"][-1].items() <= figures.items()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
+def test_video_begins_its_workers_as_the_command_does() -> None:
+    words = [
+        sys.executable,
+        "-m",
+        "moodline",
+        "bench",
+        "video",
+        "--workers",
+        "1,2",
+        "--seconds",
+        "2",
+    ]
+    began: dict[int, list[str]] = {}
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL) as process:
+        bench = psutil.Process(process.pid)
+        while process.poll() is None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for child in bench.children():
+                    began.setdefault(child.pid, child.cmdline())
+            time.sleep(0.005)
+    assert process.returncode == 0
+    assert len(began) >= 6, "both ways, one worker and two"
+    assert [words for words in began.values() if "workers.crew" in words] == [], "started anew"
 
 
 def test_video_says_what_is_wrong_with_a_file_that_is_none(tmp_path: Path) -> None:
