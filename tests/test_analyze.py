@@ -308,6 +308,39 @@ def test_workers_are_forked_while_nothing_runs(folder: Path, tmp_path: Path) -> 
         assert psutil.wait_procs(workers, timeout=10)[1] == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="by a limit that Linux has")
+def test_a_system_that_gives_no_further_process_is_told_and_nothing_stays(
+    folder: Path, tmp_path: Path
+) -> None:
+    """The limit binds nobody who may do everything, as in CI: the kernel's call is made to fail."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, moodline\n"
+        "fork, count = os.fork, 0\n"
+        "def limited():\n"
+        "    global count\n"
+        "    count += 1\n"
+        "    if count > 3: raise BlockingIOError(11, 'Resource temporarily unavailable')\n"
+        "    return fork()\n"
+        "os.fork = limited\n"
+        "moodline.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script, "analyze", DEMO_CLIP, "--workers", "4"],
+        env={**os.environ, "TMPDIR": str(folder), "PYTHONPATH": str(PROJECT_DIR)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "moodline: No further process can be started (Resource temporarily unavailable): "
+        "end others, or give fewer --workers.\n"
+    )
+    assert list(folder.iterdir()) == []
+
+
 def test_where_it_cannot_fork_workers_start_anew_and_find_the_same(
     folder: Path, tmp_path: Path
 ) -> None:

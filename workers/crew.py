@@ -102,7 +102,10 @@ class Shares:
 
 
 class Crew:
-    """`count` workers, whose files lie in `folder`, a storage; they end with the block."""
+    """`count` workers, whose files lie in `folder`, a storage; they end with the block.
+
+    Raises MoodlineError where they cannot all be started.
+    """
 
     def __init__(self, folder: str, count: int) -> None:
         forked = forks.are_safe()
@@ -110,19 +113,26 @@ class Crew:
             _load()
             forked = forks.are_safe()
         self._members: list[_Member] = []
-        for number in range(count):
-            ours, theirs = Pipe()
-            not_its = [ours, *(member.connection for member in self._members)]
-            process = (
-                forks.begin(_work, folder, theirs, not_its) if forked else _anew(folder, theirs)
-            )
-            theirs.close()
-            self._members.append(_Member(number, process, ours))
+        try:
+            for number in range(count):
+                self._members.append(self._begun(number, folder, forked=forked))
+        except BaseException:
+            self.__exit__()
+            raise
         self._frames_done: dict[int, int] = {}
         self._frames_total = 0
         self._done: set[int] = set()
         self._progress: Callable[[int, int], None]
         self._shares: Shares
+
+    def _begun(self, number: int, folder: str, *, forked: bool) -> _Member:
+        ours, theirs = Pipe()
+        not_its = [ours, *(member.connection for member in self._members)]
+        with theirs:
+            process = (
+                forks.begin(_work, folder, theirs, not_its) if forked else _anew(folder, theirs)
+            )
+        return _Member(number, process, ours)
 
     def __enter__(self) -> Self:
         return self
@@ -204,14 +214,17 @@ class Crew:
 
 def _anew(folder: str, connection: Connection) -> subprocess.Popen[bytes]:
     """Start a worker that shares nothing with this process but its end of a connection."""
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", __name__, folder, str(connection.fileno())],
-        pass_fds=[connection.fileno()],
-        stdin=subprocess.DEVNULL,
-        # Whatever folder the user is in: Moodline's own packages and no others of their names.
-        env={**os.environ, "PYTHONPATH": str(PROJECT_DIR)},
-        start_new_session=True,  # so that Ctrl-C reaches this process alone, which then ends them
-    )
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", __name__, folder, str(connection.fileno())],
+            pass_fds=[connection.fileno()],
+            stdin=subprocess.DEVNULL,
+            # Whatever folder the user is in: Moodline's own packages and no others of their names.
+            env={**os.environ, "PYTHONPATH": str(PROJECT_DIR)},
+            start_new_session=True,  # Ctrl-C reaches this process alone, which then ends them
+        )
+    except OSError as error:
+        raise forks.no_process(error) from error
 
 
 def _load() -> None:

@@ -18,6 +18,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TypeVar
 
+from shared.errors import MoodlineError
+
 T = TypeVar("T")
 _FROM_OUTSIDE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -31,14 +33,25 @@ def begin(work: Callable[..., object], *args: object) -> BaseProcess:
     """Start a process that does some work, and ends with this one where that ends in order.
 
     Ctrl-C and a terminal that closes reach this process alone, which then ends the other one.
+    Raises MoodlineError where the system gives no further process.
     """
     process = get_context("fork").Process(target=_apart, args=(work, *args), daemon=True)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _FROM_OUTSIDE)
     try:
         process.start()
+    except OSError as error:
+        raise no_process(error) from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return process
+
+
+def no_process(error: OSError) -> MoodlineError:
+    """What to tell where the system gives no further process."""
+    return MoodlineError(
+        f"No further process can be started ({error.strerror or error}): "
+        "end others, or give fewer --workers."
+    )
 
 
 def _apart(work: Callable[..., object], *args: object) -> None:
