@@ -544,7 +544,7 @@ def analyze(
     Without a file to write, it prints who is in the video and how they look.
     """
     from shared.video import report_path
-    from workers import analysis
+    from workers import analysis, forks
 
     def settings() -> Settings:
         from shared import config
@@ -582,7 +582,7 @@ def analyze(
             with (
                 _Bar("Drawing", "frames") as bar,
                 analysis.written(mp4_path) as file,
-                analysis.signals_kept_back() as let_in,
+                forks.signals_kept_back() as let_in,
             ):
 
                 def between(done: int, total: int) -> None:
@@ -897,7 +897,6 @@ def bench_video(
     as_json: bool,
 ) -> None:
     """Measure `moodline analyze` by number of workers, against a bare loop."""
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as there: beside a thread nothing is forked
     from bench import DEMO_CLIP
     from bench import video as recorded
     from shared import config

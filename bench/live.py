@@ -172,13 +172,13 @@ def percentile(ordered: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def ordered_client() -> socketio.Client:
+def ordered_client(**options: Any) -> socketio.Client:
     """A Socket.IO client that handles messages one after the other.
 
     python-socketio's threaded client gives each message a thread of its own, so that on a busy
     machine a picture can overtake the event that it belongs to, and both are lost.
     """
-    client = socketio.Client()
+    client = socketio.Client(**options)
     trigger = client.eio._trigger_event
 
     def in_order(event: str, *args: Any, **options: Any) -> Any:

@@ -1,8 +1,9 @@
 """Recorded video: the engine of `moodline analyze` by number of workers, against the bare loop.
 
 `fps` is all frames by all the time until the report is there: starting the processes, loading the
-models, cutting, tracking and writing are in it, and `start_s` tells how long it took until the
-first frames were done. The bare loop has its models loaded already; it decodes, detects and
+libraries and models, cutting, tracking and writing are in it, and `start_s` tells how long it took
+until the first frames were done. Each runs in a process of its own, which has loaded no more by
+then than the command has. The bare loop has its models loaded already; it decodes, detects and
 classifies in one process. It runs just before each number of workers, as `bare_fps`, and `ratio` is
 `fps` by it.
 """
@@ -12,6 +13,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,10 +24,10 @@ import cv2
 
 from bench import cores
 from bench.bare import BareLoop
+from bench.timed import timed
 from shared.config import Settings
 from shared.errors import SourceError
 from shared.video import VideoOptions
-from workers.analysis import analysed
 from workers.footage import ANALYSIS_WIDTH, fitted_wh
 from workers.vision.detector import ImageBGR
 
@@ -54,19 +57,9 @@ def _row(
     path: Path, settings: Settings, options: VideoOptions, bare: BareLoop, workers: int
 ) -> dict[str, Any]:
     bare_frames, bare_s = _bare(path, bare, options.end_s)
-    first_at: float | None = None
-    frames = 0
-
-    def progress(done: int, _total: int) -> None:
-        nonlocal first_at, frames
-        frames = max(frames, done)
-        if first_at is None:
-            first_at = time.perf_counter()
-
-    started = time.perf_counter()
-    with analysed(path, options, lambda: settings, workers=workers, progress=progress):
-        spent_s = time.perf_counter() - started
-    if not frames or not bare_frames or first_at is None:
+    with ProcessPoolExecutor(1, get_context("spawn")) as fresh:
+        frames, spent_s, start_s = fresh.submit(timed, path, options, settings, workers).result()
+    if not frames or not bare_frames:
         raise SourceError(f"{path} has no frame that can be decoded: give another video.")
     fps, bare_fps = frames / spent_s, bare_frames / bare_s
     return {
@@ -76,7 +69,7 @@ def _row(
         "fps": round(fps, 1),
         "bare_fps": round(bare_fps, 1),
         "ratio": round(fps / bare_fps, 2),
-        "start_s": round(first_at - started, 2),
+        "start_s": round(start_s, 2),
         "cores": cores(),
     }
 

@@ -22,7 +22,7 @@ from shared.config import PROJECT_DIR
 from tests.workers import recordings
 from tests.workers.conftest import portrait
 from tests.workers.looped import looped
-from workers import analysis
+from workers import analysis, forks
 from workers.sources import DEMO_CLIP
 from workers.vision.detector import ImageBGR
 
@@ -59,17 +59,19 @@ def analyze(folder: Path, *words: object) -> tuple[int, str, str]:
 
 
 def crew(process: subprocess.Popen[Any], count: int) -> list[psutil.Process]:
-    """The worker processes, once they all run and who read the settings for them is gone."""
+    """The worker processes, once they all run."""
     deadline = time.monotonic() + 20
-    seen: list[psutil.Process] = []
     while True:
-        before = seen
-        with suppress(psutil.NoSuchProcess):
-            seen = psutil.Process(process.pid).children()
-        if seen == before and len(seen) == count:
-            return seen
+        workers = []
+        for child in psutil.Process(process.pid).children():
+            with suppress(psutil.NoSuchProcess):
+                # Unlike the one that reads the settings they have it loaded.
+                if any("cv2" in place.path for place in child.memory_maps()):
+                    workers.append(child)
+        if len(workers) == count:
+            return workers
         assert time.monotonic() < deadline, f"there are no {count} worker processes"
-        time.sleep(0.1)
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("gop", [10, 150], ids=["many key frames", "one key frame"])
@@ -216,29 +218,45 @@ def test_it_ends_while_it_draws(folder: Path, tmp_path: Path, number: signal.Sig
 
 
 def test_ctrl_c_waits_until_it_is_let_in_or_the_block_ends() -> None:
-    with analysis.signals_kept_back() as let_in:
+    with forks.signals_kept_back() as let_in:
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             let_in()
         let_in()  # once is enough
     waited = False
-    with pytest.raises(KeyboardInterrupt), analysis.signals_kept_back():  # noqa: PT012
+    with pytest.raises(KeyboardInterrupt), forks.signals_kept_back():  # noqa: PT012
         signal.raise_signal(signal.SIGINT)
         waited = True
     assert waited
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_ends_while_its_processes_start_and_so_do_they(
-    folder: Path, number: signal.Signals
+@pytest.mark.parametrize("after_s", [0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3])
+def test_it_ends_while_it_loads_and_its_processes_start(
+    folder: Path, number: signal.Signals, after_s: float
 ) -> None:
     with analyzing(folder, DEMO_CLIP, "--workers", 2) as process:
         while not (first := psutil.Process(process.pid).children()):
             time.sleep(0.001)
+        time.sleep(after_s)
         os.killpg(process.pid, number)
-        process.communicate(timeout=5)
-    assert process.returncode != 0
+        _, err = process.communicate(timeout=5)
+    assert (process.returncode, err.strip()) == (1, "Aborted!")
     assert psutil.wait_procs(first, timeout=10)[1] == []
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.1, 0.2, 0.3])
+def test_nothing_stays_of_a_command_that_is_killed_while_it_loads(
+    folder: Path, after_s: float
+) -> None:
+    with analyzing(folder, DEMO_CLIP, "--workers", 2) as process:
+        while not psutil.Process(process.pid).children():
+            time.sleep(0.001)
+        time.sleep(after_s)
+        children = psutil.Process(process.pid).children()
+        process.kill()
+        assert psutil.wait_procs(children, timeout=10)[1] == []
     assert list(folder.iterdir()) == []
 
 
@@ -296,49 +314,58 @@ def test_a_single_worker_ends_with_the_one_that_started_it_and_tidies_up(
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
-def test_workers_are_forked_while_nothing_runs(folder: Path, tmp_path: Path) -> None:
-    """A thread that runs as a process is forked may hold a lock, for ever in the fork."""
-    clip = looped(DEMO_CLIP, tmp_path / "long.mp4", 20)
-    with analyzing(folder, clip, "--workers", 2) as process:
-        workers = crew(process, 2)
-        assert psutil.Process(process.pid).num_threads() == 1
-        assert all(worker.cmdline() == process.args for worker in workers)
-        process.kill()
-        assert psutil.wait_procs(workers, timeout=10)[1] == []
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="by a limit that Linux has")
-def test_a_system_that_gives_no_further_process_is_told_and_nothing_stays(
-    folder: Path, tmp_path: Path
-) -> None:
-    """The limit binds nobody who may do everything, as in CI: the kernel's call is made to fail."""
+def scripted(folder: Path, tmp_path: Path, fork: str, *words: object) -> tuple[int, str]:
+    """`moodline analyze` with another `os.fork`, as `fork` says; exit status, error output."""
     script = tmp_path / "script.py"
-    script.write_text(
-        "import os, moodline\n"
-        "fork, count = os.fork, 0\n"
-        "def limited():\n"
-        "    global count\n"
-        "    count += 1\n"
-        "    if count > 3: raise BlockingIOError(11, 'Resource temporarily unavailable')\n"
-        "    return fork()\n"
-        "os.fork = limited\n"
-        "moodline.main()\n"
-    )
+    begin = "import os, moodline\nfork = os.fork\n"
+    script.write_text(f"{begin}{fork}\nos.fork = forked\nmoodline.main()\n")
     done = subprocess.run(
-        [sys.executable, script, "analyze", DEMO_CLIP, "--workers", "4"],
+        [sys.executable, script, "analyze", *map(str, words)],
         env={**os.environ, "TMPDIR": str(folder), "PYTHONPATH": str(PROJECT_DIR)},
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert done.returncode == 1
-    assert done.stderr == (
-        "moodline: No further process can be started (Resource temporarily unavailable): "
-        "end others, or give fewer --workers.\n"
-    )
     assert list(folder.iterdir()) == []
+    return done.returncode, done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
+def test_workers_are_forked_while_nothing_runs(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that runs as a process is forked may hold a lock, for ever in the fork."""
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "4")
+    counted = (
+        "def forked():\n"
+        "    threads = len(os.listdir('/proc/self/task'))\n"
+        "    os.write(2, f'{threads} thread\\n'.encode())\n"
+        "    return fork()"
+    )
+    status, err = scripted(folder, tmp_path, counted, DEMO_CLIP, "--workers", 3, "--end", 1)
+    assert (status, err) == (0, 4 * "1 thread\n"), "one reads the settings, three work"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="by a limit that Linux has")
+@pytest.mark.parametrize("room", [0, 3])
+def test_a_system_that_gives_no_further_process_is_told_and_nothing_stays(
+    folder: Path, tmp_path: Path, room: int
+) -> None:
+    """The limit binds nobody who may do everything, as in CI: the kernel's call is made to fail."""
+    limited = (
+        f"room = {room}\n"
+        "def forked():\n"
+        "    global room\n"
+        "    room -= 1\n"
+        "    if room < 0: raise BlockingIOError(11, 'Resource temporarily unavailable')\n"
+        "    return fork()"
+    )
+    assert scripted(folder, tmp_path, limited, DEMO_CLIP, "--workers", 4) == (
+        1,
+        "moodline: No further process can be started (Resource temporarily unavailable): "
+        "end others, or give fewer --workers.\n",
+    )
 
 
 def test_where_it_cannot_fork_workers_start_anew_and_find_the_same(

@@ -101,25 +101,17 @@ def test_video_is_measured_by_number_of_workers_and_the_last_stands_at_the_top(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
 def test_video_begins_its_workers_as_the_command_does() -> None:
-    words = [
-        sys.executable,
-        "-m",
-        "moodline",
-        "bench",
-        "video",
-        "--workers",
-        "1,2",
-        "--seconds",
-        "2",
-    ]
+    command = [sys.executable, "-m", "moodline", "bench", "video", "--seconds", "2"]
     began: dict[int, list[str]] = {}
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL) as process:
+    deadline = time.monotonic() + 60
+    with subprocess.Popen([*command, "--workers", "1,2"], stdout=subprocess.DEVNULL) as process:
         bench = psutil.Process(process.pid)
-        while process.poll() is None:
+        while process.poll() is None and time.monotonic() < deadline:
             with contextlib.suppress(psutil.NoSuchProcess):
-                for child in bench.children():
+                for child in bench.children(recursive=True):
                     began.setdefault(child.pid, child.cmdline())
             time.sleep(0.005)
+        process.kill()
     assert process.returncode == 0
     assert len(began) >= 6, "both ways, one worker and two"
     assert [words for words in began.values() if "workers.crew" in words] == [], "started anew"

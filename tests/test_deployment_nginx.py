@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 import requests
-import socketio
 
+from bench.live import ordered_client
 from shared.bus import Bus
 from shared.config import PROJECT_DIR
 from tests import builders, machines
@@ -37,7 +37,7 @@ class Client:
     socket: Any = field(init=False)
 
     def connect(self, base: str) -> None:
-        self.socket = socketio.Client(
+        self.socket = ordered_client(
             http_session=self.session, reconnection_delay=0.2, reconnection_delay_max=0.5
         )
         self.socket.on("connect", self._on_connect)

@@ -12,7 +12,6 @@ import contextlib
 import os
 import secrets
 import shutil
-import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from shared.errors import MediaError, SourceError, SourceRefused
 from shared.media import Media
 from shared.video import People, Video, VideoOptions, plan_path, source_path
 from workers import forks
-from workers.crew import Crew, PipelineSettings
+from workers.crew import Crew, PipelineSettings, load_to_fork
 
 if TYPE_CHECKING:
     from shared.config import Settings
@@ -43,25 +42,26 @@ def analysed(
 
     `settings` is asked while the libraries are loaded. `workers` is how many processes analyse, by
     default one a core. `progress` is called with the frames done and the frames there are. Raises
-    SourceError where the file is no video that can be analysed, ModelError where a model cannot be
-    loaded.
+    what `settings` does, SourceError where the file is no video that can be analysed, ModelError
+    where a model cannot be loaded, MoodlineError where a process cannot be started or ends.
     """
     if not path.is_file():
         raise SourceRefused(f"There is no file {path}: check the name.")
-    # numpy's threads are of no use here, and busy for as long as a process takes to start.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    with (
-        tempfile.TemporaryDirectory(prefix="moodline-analysis-") as folder,
-        forks.aside(lambda: PipelineSettings.of(settings())) as asked,
-        Crew(folder, workers or _cores()) as crew,
-    ):
+    # numpy's threads are of no use here, and beside them nothing could be forked.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    with contextlib.ExitStack() as stack:
+        asked = stack.enter_context(forks.aside(lambda: PipelineSettings.of(settings())))
+        load_to_fork()
+        # Not before: while there are no workers nobody tidies up when this process is killed.
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="moodline-analysis-"))
+        crew = stack.enter_context(Crew(folder, workers or _cores()))
         chosen = asked()
         crew.prepare(chosen)
         from workers import footage  # noqa: PLC0415
 
         media = Media(folder)
         try:
-            with signals_kept_back():
+            with forks.signals_kept_back():
                 found = footage.probe(path)
                 plan = footage.plan(path, options, search_every_s=chosen.search_every_s)
         except SourceError as error:
@@ -86,26 +86,6 @@ def analysed(
         crew.dismiss()
         report.derive(media, video, People(), model)
         yield media, video
-
-
-@contextlib.contextmanager
-def signals_kept_back() -> Iterator[Callable[[], None]]:
-    """Let Ctrl-C wait until the block ends, or until what is given here is called.
-
-    PyAV drops what is raised while it asks for bytes.
-    """
-    kept_back = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, kept_back)
-
-    def let_in() -> None:
-        if signal.sigpending():
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            signal.pthread_sigmask(signal.SIG_BLOCK, kept_back)
-
-    try:
-        yield let_in
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def require_writable(outputs: Sequence[Path]) -> None:

@@ -5,9 +5,9 @@ has begun at a key frame goes on with what follows it, because then nothing is d
 no key frame is left to begin at, who is idle takes half of what somebody else has before him. What
 is found goes into the storage; messages are numbers.
 
-The libraries are loaded in this process, once, and then it forks into the workers (`workers.forks`:
-where that is safe): loading them takes as long as half a second of a video does. Elsewhere each
-worker is started anew and loads them for itself.
+The libraries are loaded in this process, once (`load_to_fork`), and then it forks into the workers
+(`workers.forks`: where that is safe): loading them takes as long as half a second of a video does.
+Elsewhere each worker is started anew and loads them for itself.
 
 Promises: the workers end with this process, however it ends (each sees its connection close), and
 the folder that they worked in then goes with them, also when they were dismissed before: the first
@@ -108,14 +108,12 @@ class Crew:
     """
 
     def __init__(self, folder: str, count: int) -> None:
-        forked = forks.are_safe()
-        if forked:
-            _load()
-            forked = forks.are_safe()
         self._members: list[_Member] = []
+        forked = forks.are_safe()
         try:
-            for number in range(count):
-                self._members.append(self._begun(number, folder, forked=forked))
+            with forks.signals_kept_back():
+                for number in range(count):
+                    self._members.append(self._begun(number, folder, forked=forked))
         except BaseException:
             self.__exit__()
             raise
@@ -225,6 +223,13 @@ def _anew(folder: str, connection: Connection) -> subprocess.Popen[bytes]:
         )
     except OSError as error:
         raise forks.no_process(error) from error
+
+
+def load_to_fork() -> None:
+    """Load what workers need, so that they are forked with it; nothing where they cannot be."""
+    if forks.are_safe():
+        with forks.signals_kept_back():
+            _load()
 
 
 def _load() -> None:

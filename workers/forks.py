@@ -26,7 +26,30 @@ _FROM_OUTSIDE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 def are_safe() -> bool:
     """Whether this process may be forked now: nothing runs in it but who asks."""
-    return sys.platform == "linux" and len(list(Path("/proc/self/task").iterdir())) == 1
+    try:
+        return sys.platform == "linux" and len(list(Path("/proc/self/task").iterdir())) == 1
+    except OSError:
+        return False  # nobody can tell
+
+
+@contextlib.contextmanager
+def signals_kept_back() -> Iterator[Callable[[], None]]:
+    """Let Ctrl-C wait until the block ends, or until what is given here is called.
+
+    PyAV drops what is raised while it asks for bytes, and a library that is being loaded makes an
+    ImportError of it.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _FROM_OUTSIDE)
+
+    def let_in() -> None:
+        if signal.sigpending():
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            signal.pthread_sigmask(signal.SIG_BLOCK, _FROM_OUTSIDE)
+
+    try:
+        yield let_in
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def begin(work: Callable[..., object], *args: object) -> BaseProcess:
@@ -36,13 +59,11 @@ def begin(work: Callable[..., object], *args: object) -> BaseProcess:
     Raises MoodlineError where the system gives no further process.
     """
     process = get_context("fork").Process(target=_apart, args=(work, *args), daemon=True)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _FROM_OUTSIDE)
     try:
-        process.start()
+        with signals_kept_back():
+            process.start()
     except OSError as error:
         raise no_process(error) from error
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return process
 
 
@@ -56,6 +77,8 @@ def no_process(error: OSError) -> MoodlineError:
 
 def _apart(work: Callable[..., object], *args: object) -> None:
     os.setsid()
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # forgets one that came before: it was not meant
     for number in _FROM_OUTSIDE:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _FROM_OUTSIDE)
@@ -64,31 +87,33 @@ def _apart(work: Callable[..., object], *args: object) -> None:
 
 @contextlib.contextmanager
 def aside(ask: Callable[[], T]) -> Iterator[Callable[[], T]]:
-    """Have something found out by a fork, where one is safe; give what waits for the answer.
+    """Have something found out by a fork, where one can be had; give what waits for the answer.
 
     What goes wrong there goes wrong here once more, and is raised by the waiting.
     """
-    if not are_safe():
-        yield ask
-        return
+    begun = None
     ours, theirs = Pipe(duplex=False)
-    process = begin(_answer, ask, ours, theirs)
-    theirs.close()
+    with ours:
+        with theirs, contextlib.suppress(MoodlineError):
+            begun = begin(_answer, ask, ours, theirs) if are_safe() else None
+        if begun is None:
+            yield ask
+            return
+        process = begun
 
-    def answer() -> T:
+        def answer() -> T:
+            try:
+                told: T = ours.recv()
+            except EOFError:
+                return ask()
+            process.join()
+            return told
+
         try:
-            told: T = ours.recv()
-        except EOFError:
-            return ask()
-        process.join()
-        return told
-
-    try:
-        yield answer
-    finally:
-        process.terminate()
-        process.join()
-        ours.close()
+            yield answer
+        finally:
+            process.terminate()
+            process.join()
 
 
 def _answer(ask: Callable[[], object], theirs: Connection, own: Connection) -> None:

@@ -169,7 +169,7 @@ def test_a_preview_that_is_cancelled_sends_nothing_and_gives_the_device_back(
     assert live_tracks(page) == 1
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_be_hidden()
-    assert live_tracks(page) == 0
+    wait_until(lambda: live_tracks(page) == 0, 2)  # the dialog says so once it is closed
     assert bus.feeds() == []
 
 

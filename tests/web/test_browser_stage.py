@@ -18,7 +18,7 @@ from playwright.sync_api import Page, expect
 from shared.bus import Bus
 from tests import builders
 from tests.web import numbered
-from tests.web.conftest import Server
+from tests.web.conftest import Server, wait_until
 from tests.web.line import Line
 from tests.web.numbered import Clip
 from tests.web.studio import Studio
@@ -85,6 +85,14 @@ def read(page: Page, selector: str = _CANVAS) -> dict[str, Any]:
     return found
 
 
+def stepped(page: Page, key: str) -> dict[str, Any]:
+    """Press a key that goes to another picture; give what is read once that is there."""
+    before = read(page)["number"]
+    page.keyboard.press(key)
+    wait_until(lambda: read(page)["number"] != before)
+    return read(page)
+
+
 def painted(page: Page, count: int = 1) -> None:
     expect(page.locator(".tile.has-picture")).to_have_count(count)
 
@@ -106,20 +114,15 @@ def test_picture_and_overlay_are_of_the_same_frame_live_and_looking_back(
         assert read(page) == now  # it stands still
         earlier = [now["number"]]
         for _ in range(10):
-            page.keyboard.press(",")
-            page.wait_for_timeout(80)
-            there = read(page)
+            there = stepped(page, ",")
             assert there["framed"], there
             earlier.append(there["number"])
         assert all((a - b) % numbered.FRAMES == 1 for a, b in itertools.pairwise(earlier))
-        page.keyboard.press("ArrowLeft")
-        page.wait_for_timeout(150)
-        back = (earlier[-1] - read(page)["number"]) % numbered.FRAMES
+        back = (earlier[-1] - stepped(page, "ArrowLeft")["number"]) % numbered.FRAMES
         assert 13 <= back <= 17  # a second
         slider = page.get_by_role("slider", name="Look back")
         slider.fill("60")
-        page.wait_for_timeout(150)
-        assert (read(page)["number"] - now["number"]) % numbered.FRAMES <= 1
+        wait_until(lambda: (read(page)["number"] - now["number"]) % numbered.FRAMES <= 1, 2)
         page.get_by_role("button", name="Live", exact=True).click()
         expect(page.locator(".scrubber")).to_be_hidden()
         seen, astray = watch(page, 700)

@@ -14,6 +14,7 @@ import socketio
 from PIL import Image
 from socketio.exceptions import ConnectionError as Refused
 
+from bench.live import ordered_client
 from shared import redis_server
 from shared.bus import Bus
 from tests import builders
@@ -30,7 +31,9 @@ class Viewer:
         self.received: list[float] = []
         self.events: dict[str, list[Any]] = {"feeds": [], "status": [], "feed_removed": []}
         self._released = threading.Event()
-        self.socket = socketio.Client(reconnection=False)
+        # Who holds a frame must not hold what comes after it.
+        client = socketio.Client if slow else ordered_client
+        self.socket = client(reconnection=False)
         self.socket.on("frame", self._slow_frame if slow else self._frame)
         for event, seen in self.events.items():
             self.socket.on(event, seen.append)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -79,11 +78,11 @@ def test_ctrl_c_reaches_the_one_that_began_alone() -> None:
         "os.setsid()\n"
         "def ask():\n"
         "    time.sleep(0.3)\n"
-        "    return 'there'\n"
+        "    return os.getpid()\n"
         "with forks.aside(ask) as answer:\n"
         "    time.sleep(0.1)\n"
         "    os.killpg(0, signal.SIGINT)\n"
-        "    print(answer())\n"
+        "    print('there' if answer() != os.getpid() else 'asked here')\n"
     )
     assert (out.split(), err) == (["here", "there"], "")
 
@@ -100,4 +99,16 @@ def test_beside_a_thread_an_error_is_raised_by_the_waiting(thread: None) -> None
 
     with forks.aside(ask) as answer, pytest.raises(ConfigError, match="PORT"):
         answer()
-    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
+
+
+@needs_forks
+@pytest.mark.parametrize("fork", ["fork", "fails"])
+def test_no_signal_stays_held_back(fork: str) -> None:
+    out, _ = run(
+        "fork = os.fork\n"
+        "def fails(): raise BlockingIOError(11, 'Resource temporarily unavailable')\n"
+        f"os.fork = {fork}\n"
+        "def ask(): return signal.pthread_sigmask(signal.SIG_BLOCK, [])\n"
+        "with forks.aside(ask) as answer: print(answer(), ask())\n"
+    )
+    assert out == "set() set()\n"
