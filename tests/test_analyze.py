@@ -22,7 +22,7 @@ from shared.config import PROJECT_DIR
 from tests.workers import recordings
 from tests.workers.conftest import portrait
 from tests.workers.looped import looped
-from workers import analysis, forks
+from workers import analysis
 from workers.sources import DEMO_CLIP
 from workers.vision.detector import ImageBGR
 
@@ -215,19 +215,6 @@ def test_it_ends_while_it_draws(folder: Path, tmp_path: Path, number: signal.Sig
     assert list(folder.iterdir()) == []
     assert list(tmp_path.glob("*.mp4")) == [clip]
     assert not list(tmp_path.glob(".moodline-*"))
-
-
-def test_ctrl_c_waits_until_it_is_let_in_or_the_block_ends() -> None:
-    with forks.signals_kept_back() as let_in:
-        signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
-            let_in()
-        let_in()  # once is enough
-    waited = False
-    with pytest.raises(KeyboardInterrupt), forks.signals_kept_back():  # noqa: PT012
-        signal.raise_signal(signal.SIGINT)
-        waited = True
-    assert waited
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

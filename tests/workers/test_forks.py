@@ -1,8 +1,9 @@
-"""What a fork of this process finds out, and where there is none."""
+"""What a fork of this process finds out, where there is none, and signals that wait."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -112,3 +113,16 @@ def test_no_signal_stays_held_back(fork: str) -> None:
         "with forks.aside(ask) as answer: print(answer(), ask())\n"
     )
     assert out == "set() set()\n"
+
+
+def test_ctrl_c_waits_until_it_is_let_in_or_the_block_ends() -> None:
+    with forks.signals_kept_back() as let_in:
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            let_in()
+        let_in()  # once is enough
+    waited = False
+    with pytest.raises(KeyboardInterrupt), forks.signals_kept_back():  # noqa: PT012
+        signal.raise_signal(signal.SIGINT)
+        waited = True
+    assert waited
