@@ -223,13 +223,14 @@ def test_it_ends_while_it_loads_and_its_processes_start(
     folder: Path, number: signal.Signals, after_s: float
 ) -> None:
     with analyzing(folder, DEMO_CLIP, "--workers", 2) as process:
-        while not (first := psutil.Process(process.pid).children()):
+        while not psutil.Process(process.pid).children():
             time.sleep(0.001)
         time.sleep(after_s)
+        children = psutil.Process(process.pid).children()
         os.killpg(process.pid, number)
         _, err = process.communicate(timeout=5)
     assert (process.returncode, err.strip()) == (1, "Aborted!")
-    assert psutil.wait_procs(first, timeout=10)[1] == []
+    assert psutil.wait_procs(children, timeout=10)[1] == []
     assert list(folder.iterdir()) == []
 
 
