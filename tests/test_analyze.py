@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -18,11 +19,13 @@ from typing import Any
 import psutil
 import pytest
 
-from shared.config import PROJECT_DIR
+from shared.config import PROJECT_DIR, Settings
+from shared.errors import SourceRefused
+from shared.video import VideoOptions
 from tests.workers import recordings
 from tests.workers.conftest import portrait
 from tests.workers.looped import looped
-from workers import analysis
+from workers import analysis, forks
 from workers.sources import DEMO_CLIP
 from workers.vision.detector import ImageBGR
 
@@ -246,6 +249,24 @@ def test_nothing_stays_of_a_command_that_is_killed_while_it_loads(
         process.kill()
         assert psutil.wait_procs(children, timeout=10)[1] == []
     assert list(folder.iterdir()) == []
+
+
+def test_where_temporary_files_go_is_found_out_before_a_process_begins(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Python tries a folder with a file, which stays there when the process is ended meanwhile.
+    def aside(_: object) -> None:
+        raise SourceRefused(f"with {tempfile.tempdir}")
+
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")  # what the call changes
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(forks, "aside", aside)
+    with (
+        pytest.raises(SourceRefused, match=f"^with {folder}$"),
+        analysis.analysed(DEMO_CLIP, VideoOptions(), Settings, progress=print),
+    ):
+        pass
 
 
 def test_a_process_that_is_killed_is_an_error_and_no_hang(folder: Path) -> None:

@@ -49,17 +49,21 @@ def analysed(
         raise SourceRefused(f"There is no file {path}: check the name.")
     # numpy's threads are of no use here, and beside them nothing could be forked.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    with forks.signals_kept_back():
+        tempfile.gettempdir()  # finds it out with a file, which stays where this is interrupted
     with contextlib.ExitStack() as stack:
         asked = stack.enter_context(forks.aside(lambda: PipelineSettings.of(settings())))
         load_to_fork()
-        # Not before: while there are no workers nobody tidies up when this process is killed.
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="moodline-analysis-"))
+        # Named first and made last: whatever ends this process, somebody knows what to tidy up.
+        folder = Path(tempfile.gettempdir(), f"moodline-analysis-{secrets.token_hex(8)}")
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
         crew = stack.enter_context(Crew(folder, workers or _cores()))
+        folder.mkdir(mode=0o700)
         chosen = asked()
         crew.prepare(chosen)
         from workers import footage  # noqa: PLC0415
 
-        media = Media(folder)
+        media = Media(str(folder))
         try:
             with forks.signals_kept_back():
                 found = footage.probe(path)

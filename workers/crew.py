@@ -104,10 +104,11 @@ class Shares:
 class Crew:
     """`count` workers, whose files lie in `folder`, a storage; they end with the block.
 
-    Raises MoodlineError where they cannot all be started.
+    The folder may be made after them, so that they tidy up whenever this process is killed. Raises
+    MoodlineError where they cannot all be started.
     """
 
-    def __init__(self, folder: str, count: int) -> None:
+    def __init__(self, folder: Path, count: int) -> None:
         self._members: list[_Member] = []
         forked = forks.are_safe()
         try:
@@ -123,7 +124,7 @@ class Crew:
         self._progress: Callable[[int, int], None]
         self._shares: Shares
 
-    def _begun(self, number: int, folder: str, *, forked: bool) -> _Member:
+    def _begun(self, number: int, folder: Path, *, forked: bool) -> _Member:
         ours, theirs = Pipe()
         not_its = [ours, *(member.connection for member in self._members)]
         with theirs:
@@ -210,11 +211,11 @@ class Crew:
         )
 
 
-def _anew(folder: str, connection: Connection) -> subprocess.Popen[bytes]:
+def _anew(folder: Path, connection: Connection) -> subprocess.Popen[bytes]:
     """Start a worker that shares nothing with this process but its end of a connection."""
     try:
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", __name__, folder, str(connection.fileno())],
+            [sys.executable, "-P", "-m", __name__, str(folder), str(connection.fileno())],
             pass_fds=[connection.fileno()],
             stdin=subprocess.DEVNULL,
             # Whatever folder the user is in: Moodline's own packages and no others of their names.
@@ -243,7 +244,7 @@ def _load() -> None:
     gc.enable()
 
 
-def _work(folder: str, connection: Connection, not_its: Iterable[Connection] = ()) -> None:
+def _work(folder: Path, connection: Connection, not_its: Iterable[Connection] = ()) -> None:
     """Be the worker at this end of a connection, until the other end is gone."""
     for other in not_its:
         other.close()
@@ -253,7 +254,7 @@ def _work(folder: str, connection: Connection, not_its: Iterable[Connection] = (
     os._exit(0)  # there is nothing to put away, and taking all apart takes time
 
 
-def _serve(folder: str, connection: Connection) -> None:
+def _serve(folder: Path, connection: Connection) -> None:
     """Analyse the segments that come in, until the other side is gone."""
     import cv2  # noqa: PLC0415
 
@@ -261,7 +262,7 @@ def _serve(folder: str, connection: Connection) -> None:
     from workers.pipeline import load_pipeline  # noqa: PLC0415
     from workers.video import analyse_segment  # noqa: PLC0415
 
-    media = Media(folder)
+    media = Media(str(folder))
     with contextlib.suppress(EOFError, OSError):
         try:
             settings: PipelineSettings = connection.recv()
@@ -291,4 +292,4 @@ def _serve(folder: str, connection: Connection) -> None:
 
 
 if __name__ == "__main__":
-    _work(sys.argv[1], Connection(int(sys.argv[2])))
+    _work(Path(sys.argv[1]), Connection(int(sys.argv[2])))
