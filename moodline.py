@@ -190,9 +190,9 @@ def _other_run(file: IO[str]) -> str:
 
 def _require_model(settings: Settings) -> None:
     """Say before anything starts that the model is missing or damaged."""
-    from workers.vision.classifier import read_card
+    from workers.vision.classifier import read_card, require_intact
 
-    read_card(settings.model)
+    require_intact(settings.model, read_card(settings.model).files)
 
 
 def _require_free_port(settings: Settings) -> None:

@@ -353,11 +353,11 @@ def test_workers_are_forked_while_nothing_runs(
         "    return fork()"
     )
     status, err = scripted(folder, tmp_path, counted, DEMO_CLIP, "--workers", 3, "--end", 1)
-    assert (status, err) == (0, 4 * "1 thread\n"), "one reads the settings, three work"
+    assert (status, err) == (0, 5 * "1 thread\n"), "one reads the settings, one plans, three work"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="by a limit that Linux has")
-@pytest.mark.parametrize("room", [0, 3])
+@pytest.mark.parametrize("room", [0, 4])
 def test_a_system_that_gives_no_further_process_is_told_and_nothing_stays(
     folder: Path, tmp_path: Path, room: int
 ) -> None:

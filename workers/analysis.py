@@ -14,17 +14,19 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from shared.errors import MediaError, SourceError, SourceRefused
 from shared.media import Media
-from shared.video import People, Video, VideoOptions, plan_path, source_path
+from shared.video import Footage, People, Video, VideoOptions, plan_path, source_path
 from workers import forks
 from workers.crew import Crew, PipelineSettings, load_to_fork
 
 if TYPE_CHECKING:
     from shared.config import Settings
+    from workers.footage import Plan
 
 _MOST_WORKERS = 8  # without being asked for more: each takes 150 MB
 
@@ -53,6 +55,8 @@ def analysed(
         tempfile.gettempdir()  # finds it out with a file, which stays where this is interrupted
     with contextlib.ExitStack() as stack:
         asked = stack.enter_context(forks.aside(lambda: PipelineSettings.of(settings())))
+        load_to_fork("workers.footage")
+        looked_into = stack.enter_context(forks.aside(lambda: _looked_into(path, options)))
         load_to_fork()
         # Named first and made last: whatever ends this process, somebody knows what to tidy up.
         folder = Path(tempfile.gettempdir(), f"moodline-analysis-{secrets.token_hex(8)}")
@@ -61,15 +65,9 @@ def analysed(
         folder.mkdir(mode=0o700)
         chosen = asked()
         crew.prepare(chosen)
-        from workers import footage  # noqa: PLC0415
-
         media = Media(str(folder))
-        try:
-            with forks.signals_kept_back():
-                found = footage.probe(path)
-                plan = footage.plan(path, options, search_every_s=chosen.search_every_s)
-        except SourceError as error:
-            raise SourceError(f"{path}: {error}") from error
+        found, plan = looked_into()
+        plan = replace(plan, search_every_s=chosen.search_every_s)
         if found.duration_s is not None and options.start_s >= found.duration_s:
             raise SourceError(
                 f"{path} is {found.duration_s:.1f} s long, so nothing is left of it from "
@@ -90,6 +88,16 @@ def analysed(
         crew.dismiss()
         report.derive(media, video, People(), model)
         yield media, video
+
+
+def _looked_into(path: Path, options: VideoOptions) -> tuple[Footage, Plan]:
+    from workers import footage  # noqa: PLC0415
+
+    try:
+        with forks.signals_kept_back():
+            return footage.probe(path), footage.plan(path, options)
+    except SourceError as error:
+        raise SourceError(f"{path}: {error}") from error
 
 
 def require_writable(outputs: Sequence[Path]) -> None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import os
 import shutil
 import subprocess
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from workers.footage import Plan, Segment
 
 
+_NEEDED = ("workers.pipeline", "workers.video")
 _TELL_EVERY_FRAMES = 20  # what is told wakes the other side, which takes a worker's processor
 
 
@@ -226,20 +228,20 @@ def _anew(folder: Path, connection: Connection) -> subprocess.Popen[bytes]:
         raise forks.no_process(error) from error
 
 
-def load_to_fork() -> None:
-    """Load what workers need, so that they are forked with it; nothing where they cannot be."""
+def load_to_fork(*modules: str) -> None:
+    """Load what workers need, or these of it, so that they are forked with it.
+
+    Nothing where they cannot be.
+    """
     if forks.are_safe():
         with forks.signals_kept_back():
-            _load()
+            _load(*modules)
 
 
-def _load() -> None:
-    """Load what a worker needs."""
+def _load(*modules: str) -> None:
     gc.disable()  # what is loaded stays, and is not to be looked through
-    import cv2  # noqa: F401, PLC0415
-
-    from workers import pipeline, video  # noqa: F401, PLC0415
-
+    for module in modules or _NEEDED:
+        importlib.import_module(module)
     gc.freeze()
     gc.enable()
 

@@ -112,7 +112,7 @@ def aside(ask: Callable[[], T]) -> Iterator[Callable[[], T]]:
         try:
             yield answer
         finally:
-            process.terminate()
+            process.kill()  # whatever it keeps back: nobody waits for the answer any more
             process.join()
 
 

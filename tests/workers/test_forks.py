@@ -69,7 +69,11 @@ def test_what_goes_wrong_there_is_raised_here_and_says_nothing_else() -> None:
 
 @needs_forks
 def test_an_answer_nobody_waits_for_is_given_up() -> None:
-    run("with forks.aside(lambda: time.sleep(60)): pass\n")
+    run(
+        "def ask():\n"
+        "    with forks.signals_kept_back(): time.sleep(60)\n"
+        "with forks.aside(ask): time.sleep(0.2)\n"
+    )
 
 
 @needs_forks

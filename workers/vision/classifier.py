@@ -2,9 +2,9 @@
 
 A model folder holds `card.json` and the files that it names with their SHA-256: `model.tflite`
 (float), `model_int8.tflite` and `model.keras`, the same network in three forms, any of which may
-be absent. `read_card` checks the card and the files, `load_classifier` loads one form. What the
-product needs to know of a model stands in the card: labels in order, input size, colour handling,
-and the confidence below which an answer is *unsure*.
+be absent. `read_card` checks the card, `load_classifier` loads one form and checks its file. What
+the product needs to know of a model stands in the card: labels in order, input size, colour
+handling, and the confidence below which an answer is *unsure*.
 
 Promises: the three forms behave alike behind `Classifier`; a folder whose card and files disagree
 is refused before the first face; rows of `predict` sum to 1; the same crops give the same rows,
@@ -138,9 +138,10 @@ class Classifier(Protocol):
 
 
 def read_card(model_dir: Path) -> ModelCard:
-    """Read a model folder's card and check that its files are those the card names.
+    """Read a model folder's card; see `require_intact` for the files that it names.
 
-    Raises ModelError, with the remedy, where the folder, the card or a file is missing or wrong.
+    Raises ModelError, with the remedy, where the folder, the card or a file is missing, or the card
+    is wrong.
     """
     card_path = model_dir / "card.json"
     if not model_dir.is_dir():
@@ -158,13 +159,18 @@ def read_card(model_dir: Path) -> ModelCard:
         card = ModelCard.from_json(text)
     except ModelError as error:
         raise ModelError(f"{card_path}: {error}; {_REMEDY}") from error
-    for name, digest in card.files.items():
+    for name in card.files:
+        if not (model_dir / name).is_file():
+            raise ModelError(f"{model_dir / name} is missing, though the card names it: {_REMEDY}")
+    return card
+
+
+def require_intact(model_dir: Path, files: Mapping[str, str]) -> None:
+    """Raise ModelError where one of these files of the folder is not what its SHA-256 says."""
+    for name, digest in files.items():
         file = model_dir / name
-        if not file.is_file():
-            raise ModelError(f"{file} is missing, though the card names it: {_REMEDY}")
         if hashlib.sha256(file.read_bytes()).hexdigest() != digest:
             raise ModelError(f"{file} is not the file its card describes (SHA-256): {_REMEDY}")
-    return card
 
 
 def load_classifier(model_dir: Path, backend: str = "auto", threads: int = 1) -> Classifier:
@@ -187,6 +193,7 @@ def load_classifier(model_dir: Path, backend: str = "auto", threads: int = 1) ->
             f"{model_dir} has no {FILES[chosen]} for the backend {chosen}: choose auto, or export "
             "that form with `python -m training export`"
         )
+    require_intact(model_dir, {FILES[chosen]: card.files[FILES[chosen]]})  # all takes 20 ms
     load: Callable[[Path, ModelCard, Backend, int], Classifier]
     load = _KerasClassifier if chosen == "keras" else _LiteRtClassifier
     return load(model_dir / FILES[chosen], card, chosen, threads)

@@ -22,7 +22,15 @@ from shared.errors import ModelError
 from shared.schema import Claim, Frame
 from tests.workers.conftest import MODELS
 from workers.pipeline import load_pipeline
-from workers.vision.classifier import FILES, Crops, Scores, load_classifier, read_card
+from workers.vision.classifier import (
+    FILES,
+    Backend,
+    Crops,
+    Scores,
+    load_classifier,
+    read_card,
+    require_intact,
+)
 from workers.vision.crop import crop_face
 from workers.vision.detector import ImageBGR, load_detector
 
@@ -132,13 +140,16 @@ class TestAFolderThatIsNotWhole:
         with pytest.raises(ModelError, match=f"{name} is missing"):
             load_classifier(folder)
 
-    @pytest.mark.parametrize("name", FILES.values())
-    def test_is_refused_when_one_byte_differs(self, folder: Path, name: str) -> None:
-        content = bytearray((folder / name).read_bytes())
+    @pytest.mark.parametrize("backend", FILES)
+    def test_is_refused_when_one_byte_differs(self, folder: Path, backend: Backend) -> None:
+        file = folder / FILES[backend]
+        content = bytearray(file.read_bytes())
         content[len(content) // 2] ^= 1
-        (folder / name).write_bytes(content)
-        with pytest.raises(ModelError, match="SHA-256"):
-            load_classifier(folder)
+        file.write_bytes(content)
+        with pytest.raises(ModelError, match=f"{file.name} is not the file .*SHA-256"):
+            load_classifier(folder, backend)
+        with pytest.raises(ModelError, match=f"{file.name} is not the file .*SHA-256"):
+            require_intact(folder, read_card(folder).files)
 
     @pytest.mark.parametrize("backend", FILES)
     @pytest.mark.parametrize(
