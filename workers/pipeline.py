@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any, cast
 import cv2
 import numpy as np
 import simplejpeg
-from numpy.typing import NDArray
 
 from shared import PROJECT_DIR
 from shared.schema import Claim, Degraded, Face, Frame, FrameResult, Outcome
@@ -64,7 +63,7 @@ class Sighting:
 
     detection: Detection
     colours: Colours
-    scores: NDArray[np.float32]
+    scores: list[float]
 
 
 @dataclass(slots=True)
@@ -208,11 +207,9 @@ class Pipeline:
             for number, (face, scores) in enumerate(zip(found, rows, strict=True), 1)
         ]
 
-    def _judged(self, crops: Sequence[Crop]) -> NDArray[np.float32]:
+    def _judged(self, crops: Sequence[Crop]) -> list[list[float]]:
         """The scores of each crop."""
-        if not crops:
-            return np.empty((0, len(self.labels)), np.float32)
-        return self._classifier.predict(np.stack(crops))
+        return self._classifier.predict(np.stack(crops)).tolist() if crops else []
 
     def _look(self, frame: Frame, tracker: Tracker) -> _Seen | None:
         """Decode a frame, find and number its faces, and cut them out."""
@@ -237,7 +234,7 @@ class Pipeline:
         height, width = image_bgr.shape[:2]
         return _Seen(frame, tracker, (height, width), faces, crops, stages_ms)
 
-    def _result(self, seen: _Seen, scores: Any) -> FrameResult:
+    def _result(self, seen: _Seen, scores: Iterator[list[float]]) -> FrameResult:
         faces = []
         for tracked in seen.faces:
             smoothed = seen.tracker.smooth(tracked.track, next(scores), seen.frame.captured_at)
@@ -258,7 +255,7 @@ class Pipeline:
 def face_of(
     track: int,
     box_xywh: tuple[float, float, float, float],
-    scores: Sequence[float] | NDArray[np.float32],
+    scores: Sequence[float],
     labels: Sequence[str],
     unsure_below: float,
 ) -> Face:
@@ -267,9 +264,8 @@ def face_of(
     `unsure` is told from the confidence as it is written, so that a reader comes to the same.
     """
     x, y, width, height = box_xywh
-    exact: list[float] = scores.tolist() if isinstance(scores, np.ndarray) else list(scores)
-    rounded = [round(p, 4) for p in exact]
-    best = exact.index(max(exact))
+    rounded = [round(p, 4) for p in scores]
+    best = scores.index(max(scores))
     confidence = rounded[best]
     return Face(
         track=track,

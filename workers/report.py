@@ -34,7 +34,7 @@ from shared.video import People, Video, frames_path, plan_path, report_path, sou
 from workers import footage
 from workers.footage import Plan
 from workers.pipeline import face_of
-from workers.video import Seen, frames_missing, read_frames
+from workers.video import Seen, frames_analysed, frames_missing, read_frames
 from workers.vision.classifier import ModelCard
 from workers.vision.detector import BoxXYWH, ImageBGR
 
@@ -52,6 +52,8 @@ _JPEG_QUALITY = 88
 # moment that is better by less than this for each second since then is not worth it.
 _WORTH_PER_S, _WORTH_AT_MOST = 0.02, 0.2
 
+_encoded = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
 
 def derive(media: Media, video: Video, people: People, model: ModelCard) -> None:
     """Write the report of a tracked video.
@@ -67,17 +69,18 @@ def derive(media: Media, video: Video, people: People, model: ModelCard) -> None
     if before:  # until all files fit together again, no later run may build on them
         _write_json(media, summary_path, {**before, "basis": ""})
     plan = Plan.from_json(media.read(plan_path(video.id)))
-    survey = _Survey.of(read_frames(media, video.id), people, model, plan)
-    missing = frames_missing(media, video, plan, survey.frames)
+    analysed = frames_analysed(media, video.id)
+    missing = frames_missing(media, video, plan, analysed)
     facts = {
         "name": video.name,
         "duration_s": video.footage.duration_s,
         "fps": video.footage.fps,
         "width": video.footage.width,
         "height": video.footage.height,
-        "frames_total": survey.frames + missing,
-        "frames_analysed": survey.frames,
+        "frames_total": analysed + missing,
+        "frames_analysed": analysed,
     }
+    survey = _Survey(model, plan)
     _write_frames(media, video, people, model, facts, survey)
     pictures = _write_pictures(media, video, plan, survey)
     summary = {
@@ -142,7 +145,7 @@ def _model(model: ModelCard) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class _Person:
-    """What is gathered of one person in a first pass over all frames."""
+    """What is gathered of one person over all frames."""
 
     number: int
     start_s: float
@@ -222,51 +225,51 @@ class _Eases:
 
 
 class _Survey:
-    """What one pass over all frames tells: the people, who is together, the timeline."""
+    """What all frames together tell: the people, who is together, the timeline."""
 
-    def __init__(self) -> None:
-        self.frames = 0
-        self.people: list[_Person] = []
+    def __init__(self, model: ModelCard, plan: Plan) -> None:
         self.together: set[tuple[int, int]] = set()
         self.timeline = _Timeline()
+        self._known: dict[int, _Person] = {}
+        self._labels = len(model.labels)
+        self._unsure_below = model.unsure_below
+        self._eases = _Eases(plan)
+        self._last: tuple[float, set[int]] | None = None
+        self._step_s = 0.0
 
-    @classmethod
-    def of(
-        cls,
-        frames: Iterable[tuple[float, list[Seen]]],
-        people: People,
-        model: ModelCard,
-        plan: Plan,
-    ) -> _Survey:
-        survey = cls()
-        eases = _Eases(plan)
-        known: dict[int, _Person] = {}
-        labels = len(model.labels)
-        last_t, last_seen, step_s = 0.0, set[int](), 0.0
-        for t, faces in frames:
-            if survey.frames:
-                # A frame is on the screen until the next one, if that comes soon.
-                step_s = t - last_t if 0 <= t - last_t <= _GAP_S else 0.0
-                for number in last_seen:
-                    known[number].seconds_seen += step_s
-            survey.frames += 1
-            ease = eases.at(t)
-            seen = set()
-            for face in faces:
-                number = people.person(face.track)
-                person = known.get(number)
-                if person is None:
-                    person = known[number] = _Person(number, t, [0.0] * labels, [0] * labels)
-                person.see(t, face, model.unsure_below, ease)
-                survey.timeline.add(number, t, face.scores)
-                seen.add(number)
-            if len(seen) > 1:
-                survey.together.update(combinations(sorted(seen), 2))
-            last_t, last_seen = t, seen
-        for number in last_seen:
-            known[number].seconds_seen += step_s
-        survey.people = [known[number] for number in sorted(known)]
-        return survey
+    @property
+    def people(self) -> list[_Person]:
+        return [self._known[number] for number in sorted(self._known)]
+
+    def see(self, t: float, faces: Sequence[tuple[int, Seen]]) -> None:
+        """Take in a frame, in order: the people's numbers with their faces."""
+        if self._last is not None:
+            last_t, last_seen = self._last
+            # A frame is on the screen until the next one, if that comes soon.
+            self._step_s = t - last_t if 0 <= t - last_t <= _GAP_S else 0.0
+            self._show_for(last_seen, self._step_s)
+        ease = self._eases.at(t)
+        seen = set()
+        for number, face in faces:
+            person = self._known.get(number)
+            if person is None:
+                person = _Person(number, t, [0.0] * self._labels, [0] * self._labels)
+                self._known[number] = person
+            person.see(t, face, self._unsure_below, ease)
+            self.timeline.add(number, t, face.scores)
+            seen.add(number)
+        if len(seen) > 1:
+            self.together.update(combinations(sorted(seen), 2))
+        self._last = (t, seen)
+
+    def end(self) -> None:
+        """There are no further frames: the last one is shown as long as the one before."""
+        if self._last is not None:
+            self._show_for(self._last[1], self._step_s)
+
+    def _show_for(self, numbers: Iterable[int], seconds: float) -> None:
+        for number in numbers:
+            self._known[number].seconds_seen += seconds
 
 
 @dataclass(slots=True)
@@ -280,11 +283,11 @@ class _Bucket:
     sum_t: float
     scores: list[float]
 
-    def take(self, other: _Bucket) -> None:
-        self.last_t = other.last_t
-        self.frames += other.frames
-        self.sum_t += other.sum_t
-        self.scores = [a + b for a, b in zip(self.scores, other.scores, strict=True)]
+    def take(self, last_t: float, frames: int, sum_t: float, scores: list[float]) -> None:
+        self.last_t = last_t
+        self.frames += frames
+        self.sum_t += sum_t
+        self.scores = [a + b for a, b in zip(self.scores, scores, strict=True)]
 
 
 class _Timeline:
@@ -296,12 +299,12 @@ class _Timeline:
         self._buckets = 0
 
     def add(self, person: int, t: float, scores: list[float]) -> None:
-        bucket = _Bucket(math.floor(t / self._bucket_s), t, t, 1, t, scores)
+        index = math.floor(t / self._bucket_s)
         row = self._people.setdefault(person, [])
-        if row and row[-1].index == bucket.index:
-            row[-1].take(bucket)
+        if row and row[-1].index == index:
+            row[-1].take(t, 1, t, scores)
             return
-        row.append(bucket)
+        row.append(_Bucket(index, t, t, 1, t, scores))
         self._buckets += 1
         if self._buckets > _TIMELINE_POINTS:
             self._coarsen()
@@ -336,7 +339,7 @@ class _Timeline:
             for bucket in row:
                 bucket.index //= 2
                 if joined and joined[-1].index == bucket.index:
-                    joined[-1].take(bucket)
+                    joined[-1].take(bucket.last_t, bucket.frames, bucket.sum_t, bucket.scores)
                 else:
                     joined.append(bucket)
             self._people[person] = joined
@@ -351,7 +354,10 @@ def _write_frames(
     facts: Mapping[str, Any],
     survey: _Survey,
 ) -> None:
-    """Write what has a row for every frame: `results.json`, `results.csv` and the boxes."""
+    """Write what has a row for every frame: `results.json`, `results.csv` and the boxes.
+
+    The survey is taken on the way.
+    """
     with contextlib.ExitStack() as stack:
         results = stack.enter_context(media.create(report_path(video.id, "results.json")))
         table_file = stack.enter_context(media.create(report_path(video.id, "results.csv")))
@@ -364,15 +370,11 @@ def _write_frames(
         results.write(b'{"video":%b,\n"model":%b,\n' % (_json(facts), _json(_model(model))))
         results.write(b'"frames":[')
         for index, (t, seen) in enumerate(read_frames(media, video.id)):
+            numbered = [(people.person(face.track), face) for face in seen]
+            survey.see(t, numbered)
             faces = [
-                face_of(
-                    people.person(face.track),
-                    face.box_xywh,
-                    face.scores,
-                    model.labels,
-                    model.unsure_below,
-                )
-                for face in seen
+                face_of(number, face.box_xywh, face.scores, model.labels, model.unsure_below)
+                for number, face in numbered
             ]
             row = {"index": index, "t": t, "faces": [face.to_dict() for face in faces]}
             results.write(b",\n" if index else b"\n")
@@ -390,6 +392,7 @@ def _write_frames(
                 for face in faces
             )
             boxes.add(t, faces, model.labels)
+        survey.end()
         results.write(b'\n],\n"tracks":[')
         tracks = [b"\n" + _json(person.track(model.labels)) for person in survey.people]
         results.write(b",".join(tracks))
@@ -499,4 +502,4 @@ def _write_json(media: Media, path: str, value: object) -> None:
 
 
 def _json(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    return _encoded(value).encode()

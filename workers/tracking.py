@@ -74,7 +74,6 @@ _AND_BRIGHTNESS = np.vstack([np.eye(3), np.full((1, 3), 1 / 3)])  # blue, green,
 
 Colours = tuple[tuple[int, int, int, int] | None, ...]
 """Of each part: brightness, red against green, yellow against blue, contrast; None: not in view."""
-Scores = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +156,7 @@ class Tracker:
         self._tracks: list[_Track] = []
         self._next_number = 1
         self._t = 0.0
-        self._smoothed: dict[int, tuple[float, Scores]] = {}
+        self._smoothed: dict[int, tuple[float, list[float]]] = {}
 
     @classmethod
     def from_state(
@@ -178,7 +177,7 @@ class Tracker:
             values: list[Any] = [*row[:-1], colours]
             tracker._tracks.append(_Track(*values))
         for number, (t, scores) in state["scores"].items():
-            tracker._smoothed[int(number)] = (t, np.array(scores, np.float32))
+            tracker._smoothed[int(number)] = (t, scores)
         tracker._lookout.restore(state["lookout"])
         return tracker
 
@@ -191,7 +190,7 @@ class Tracker:
             "next": self._next_number,
             "tracks": [list(astuple(track)) for track in self._tracks],
             "scores": {
-                str(number): [t, [round(float(score), 4) for score in scores]]
+                str(number): [t, scores]
                 for number, (t, scores) in self._smoothed.items()
                 if number in known
             },
@@ -228,22 +227,20 @@ class Tracker:
         """
         self._forget(t)
         colours = colours or [(None,) * len(_PARTS)] * len(faces)
-        costs = np.zeros((len(self._tracks), len(faces)))
-        for row, track in enumerate(self._tracks):
-            for column, (face, look) in enumerate(zip(faces, colours, strict=True)):
-                costs[row, column] = _cost(track, t, face, look)
+        looks = list(zip(faces, colours, strict=True))
+        costs = [[_cost(track, t, face, look) for face, look in looks] for track in self._tracks]
         owners = {
             column: self._tracks[row]
             for row, column in _cheapest_pairs(costs)
-            if costs[row, column] < _IMPOSSIBLE
+            if costs[row][column] < _IMPOSSIBLE
         }
         gone = self._gone_at_a_cut(list(owners.values()), t)
         if gone:
             strangers = [i for i in range(len(faces)) if i not in owners or not owners[i].number]
             owners |= self._after_cut(gone, faces, colours, strangers)
         shown = []
-        for index, (face, look) in enumerate(zip(faces, colours, strict=True)):
-            crowded = any(
+        for index, (face, look) in enumerate(looks):
+            crowded = len(faces) > 1 and any(
                 _overlap(_surroundings(face.box_xywh), _surroundings(other.box_xywh)) > 0
                 for other in faces
                 if other is not face
@@ -266,21 +263,24 @@ class Tracker:
             shown.append(Tracked(owner.number, face))
         return shown
 
-    def smooth(self, track: int, scores: Scores, t: float) -> Scores:
+    def smooth(self, track: int, scores: Sequence[float], t: float) -> list[float]:
         """Return the track's scores at `t`, smoothed over its past; they sum to 1 as given ones do.
 
         Call once a frame, in order of time.
         """
         before = self._smoothed.get(track)
         if before is None or not 0 <= t - before[0] <= SMOOTHING_GAP_S or self._smoothing_s == 0:
-            smoothed = scores.astype(np.float64)
+            smoothed = scores
         else:
             weight = 1 - math.exp(-(t - before[0]) / self._smoothing_s)
-            smoothed = before[1] + weight * (scores.astype(np.float64) - before[1])
+            smoothed = [
+                last + weight * (now - last) for last, now in zip(before[1], scores, strict=True)
+            ]
         # As rounded as in the state, so that a worker who takes over continues exactly.
-        kept = np.round(smoothed, 4).astype(np.float32)
+        kept = [round(score, 4) for score in smoothed]
         self._smoothed[track] = (round(t, 3), kept)
-        return np.asarray(kept / kept.sum(), np.float32)
+        total = sum(kept)
+        return [score / total for score in kept]
 
     def _gone_at_a_cut(self, found: Sequence[_Track], t: float) -> list[_Track]:
         """The people who went at a cut, if there was one; somebody may happen to be in his place.
@@ -306,17 +306,17 @@ class Tracker:
         strangers: Sequence[int],
     ) -> dict[int, _Track]:
         """Find people again among the strangers, by their colours alone, wherever they are now."""
-        costs = np.full((len(tracks), len(strangers)), _IMPOSSIBLE)
+        costs = [[_IMPOSSIBLE] * len(strangers) for _ in tracks]
         for row, track in enumerate(tracks):
             for column, index in enumerate(strangers):
                 apart = _apart(track.colours, colours[index])
                 face_size = math.sqrt(faces[index].box_xywh[2] * faces[index].box_xywh[3])
                 growth = abs(math.log(face_size / math.sqrt(track.width * track.height)))
                 if apart is not None and apart <= _SAME_COLOURS and growth <= _CUT_GROWTH:
-                    costs[row, column] = apart
+                    costs[row][column] = apart
         again = {}
         for row, column in _cheapest_pairs(costs):
-            if costs[row, column] < _IMPOSSIBLE:
+            if costs[row][column] < _IMPOSSIBLE:
                 index = strangers[column]
                 tracks[row].jump(faces[index].box_xywh)
                 again[index] = tracks[row]
@@ -477,17 +477,23 @@ def _cost(track: _Track, t: float, face: Detection, colours: Colours) -> float:
     return away + growth + apart / _COLOURS_APART
 
 
-def _cheapest_pairs(costs: NDArray[np.float64]) -> list[tuple[int, int]]:
-    """Return pairs (row, column), as many as there can be, so that their costs sum to the least.
+def _cheapest_pairs(costs: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
+    """Return pairs (row, column), as many as there can be, so that their costs sum to the least."""
+    rows, columns = len(costs), len(costs[0]) if costs else 0
+    if rows <= 1 and columns <= 1:
+        return [(0, 0)] * (rows * columns)
+    if rows > columns:
+        return [(row, column) for column, row in _assigned(np.array(costs).T)]
+    return _assigned(np.array(costs).reshape(rows, columns))
+
+
+def _assigned(costs: NDArray[np.float64]) -> list[tuple[int, int]]:
+    """The same for no more rows than columns.
 
     The assignment problem by shortest augmenting paths (Jonker and Volgenant 1987): rows come in
     one by one, each along the cheapest chain of changes. Row and column 0 stand for "nobody".
     """
     rows, columns = costs.shape
-    if rows == columns == 1:
-        return [(0, 0)]
-    if rows > columns:
-        return [(row, column) for column, row in _cheapest_pairs(costs.T)]
     row_price, column_price = np.zeros(rows + 1), np.zeros(columns + 1)
     owner = np.zeros(columns + 1, int)
     for row in range(1, rows + 1):

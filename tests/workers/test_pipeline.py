@@ -75,7 +75,7 @@ def test_below_the_cards_confidence_a_face_is_unsure_and_keeps_its_likeliest_lab
     confidence: float, unsure_below: float, unsure: bool
 ) -> None:
     rest = (1 - confidence) / 4
-    scores = np.array([rest, confidence, rest, rest, rest], np.float32)
+    scores = [rest, confidence, rest, rest, rest]
     face = face_of(1, (0, 0, 9, 9), scores, ("a", "bored", "c", "d", "e"), unsure_below)
     assert (face.emotion, face.unsure) == ("bored", unsure)
 

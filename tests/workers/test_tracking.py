@@ -219,9 +219,9 @@ class TestState:
             rows = whole.follow(mtcnn, picture, t)
             assert handed_on.follow(mtcnn, picture, t) == rows
             for row in rows:
-                scores = generator.dirichlet(np.ones(7)).astype(np.float32)
+                scores = generator.dirichlet(np.ones(7)).tolist()
                 expected = whole.smooth(row.track, scores, t)
-                assert np.array_equal(handed_on.smooth(row.track, scores, t), expected)
+                assert handed_on.smooth(row.track, scores, t) == expected
         assert handed_on.state() == whole.state()
 
     def test_it_is_small(self) -> None:
@@ -231,7 +231,7 @@ class TestState:
         for t in (START, START + 1 / 15):
             looks = [colours_of(picture, item.box_xywh) for item in faces]
             for row in tracker.update(faces, t, looks):
-                tracker.smooth(row.track, np.full(8, 1 / 8, np.float32), t)
+                tracker.smooth(row.track, [1 / 8] * 8, t)
         assert len(tracker.state()["tracks"]) == 10
         assert len(json.dumps(tracker.state())) < 4000
 
@@ -239,7 +239,7 @@ class TestState:
         tracker = Tracker()
         for k in range(100):
             for row in tracker.update([face(100)], START + 10 * k):
-                tracker.smooth(row.track, np.full(8, 1 / 8, np.float32), START + 10 * k)
+                tracker.smooth(row.track, [1 / 8] * 8, START + 10 * k)
             tracker = through_json(tracker)
         assert len(json.dumps(tracker.state())) < 500
 
@@ -251,8 +251,8 @@ class TestState:
 
 
 class TestSmoothing:
-    def scores(self, happy: float) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-        return np.array([happy, 1 - happy], np.float32)
+    def scores(self, happy: float) -> list[float]:
+        return [happy, 1 - happy]
 
     def test_the_first_scores_are_taken_as_they_are(self) -> None:
         assert Tracker().smooth(1, self.scores(0.9), START) == pytest.approx([0.9, 0.1])
@@ -264,7 +264,7 @@ class TestSmoothing:
         for k in range(1, round(0.4 * fps) + 1):
             smoothed = tracker.smooth(1, self.scores(1), START + k / fps)
         assert smoothed[0] == pytest.approx(0.632, abs=0.002)
-        assert smoothed.sum() == pytest.approx(1)
+        assert sum(smoothed) == pytest.approx(1)
 
     def test_a_gap_starts_anew(self) -> None:
         tracker = Tracker(smoothing_s=0.4)
@@ -287,7 +287,7 @@ def test_pairs_cost_the_least_that_is_possible() -> None:
     for _ in range(200):
         rows, columns = (int(n) for n in generator.integers(0, 5, 2))
         costs = generator.random((rows, columns)) * generator.choice([1, 100], (rows, columns))
-        pairs = _cheapest_pairs(costs)
+        pairs = _cheapest_pairs(costs.tolist())
         count = min(rows, columns)
         assert len({row for row, _ in pairs}) == len({column for _, column in pairs}) == count
         least = min(
