@@ -543,7 +543,7 @@ def analyze(
 
     Without a file to write, it prints who is in the video and how they look.
     """
-    from shared.video import report_path
+    from shared.video import ReportExtra, report_path
     from workers import analysis, forks
 
     def settings() -> Settings:
@@ -565,13 +565,17 @@ def analyze(
         if places.count(place) > 1 and (output.is_file() or not output.exists()):
             raise click.UsageError(f"{output} would be written over: give each file its own name.")
     analysis.require_writable(outputs)
+    needed = {ReportExtra.TABLE: csv_path, ReportExtra.FACES: pdf_path}
+    extras = [extra for extra, path in needed.items() if path is not None]
     # Ended from outside as by Ctrl-C: all that was begun is put away.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     with contextlib.ExitStack() as stack:
         with _Bar("Analysing", "frames") as bar:
             media, record = stack.enter_context(
-                analysis.analysed(video, options, settings, workers=workers, progress=bar.show)
+                analysis.analysed(
+                    video, options, settings, workers=workers, extras=extras, progress=bar.show
+                )
             )
         for name, path in {"results.json": json_path, "results.csv": csv_path}.items():
             if path is not None:

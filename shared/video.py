@@ -66,6 +66,14 @@ class ExportKind(StrEnum):
         return self is not ExportKind.PREVIEW
 
 
+class ReportExtra(StrEnum):
+    """A part of a report that no other is made from, by its name in the report's folder."""
+
+    TABLE = "results.csv"
+    BOXES = "boxes"
+    FACES = "faces"
+
+
 class ExportState(StrEnum):
     RUNNING = "running"
     DONE = "done"

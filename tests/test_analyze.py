@@ -68,8 +68,8 @@ def crew(process: subprocess.Popen[Any], count: int) -> list[psutil.Process]:
         workers = []
         for child in psutil.Process(process.pid).children():
             with suppress(psutil.NoSuchProcess):
-                # Unlike the one that reads the settings they have it loaded.
-                if any("cv2" in place.path for place in child.memory_maps()):
+                # Unlike those that read the settings and plan they have it loaded.
+                if any("litert" in place.path for place in child.memory_maps()):
                     workers.append(child)
         if len(workers) == count:
             return workers

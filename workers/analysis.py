@@ -13,14 +13,14 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from shared.errors import MediaError, SourceError, SourceRefused
 from shared.media import Media
-from shared.video import Footage, People, Video, VideoOptions, plan_path, source_path
+from shared.video import Footage, People, ReportExtra, Video, VideoOptions, plan_path, source_path
 from workers import forks
 from workers.crew import Crew, PipelineSettings, load_to_fork
 
@@ -38,14 +38,16 @@ def analysed(
     settings: Callable[[], Settings],
     *,
     workers: int | None = None,
+    extras: Collection[ReportExtra] = (),
     progress: Callable[[int, int], None],
 ) -> Iterator[tuple[Media, Video]]:
     """Analyse a video file; give a storage that holds its report, for the length of the block.
 
     `settings` is asked while the libraries are loaded. `workers` is how many processes analyse, by
-    default one a core. `progress` is called with the frames done and the frames there are. Raises
-    what `settings` does, SourceError where the file is no video that can be analysed, ModelError
-    where a model cannot be loaded, MoodlineError where a process cannot be started or ends.
+    default one a core; `extras` what the report has besides what is always there. `progress` is
+    called with the frames done and the frames there are. Raises what `settings` does, SourceError
+    where the file is no video that can be analysed, ModelError where a model cannot be loaded,
+    MoodlineError where a process cannot be started or ends.
     """
     if not path.is_file():
         raise SourceRefused(f"There is no file {path}: check the name.")
@@ -86,7 +88,7 @@ def analysed(
         model = read_card(chosen.model)
         recorded.track(media, video, plan, smoothing_s=chosen.smoothing_s, ready=crew.wait_for)
         crew.dismiss()
-        report.derive(media, video, People(), model)
+        report.derive(media, video, People(), model, extras=extras)
         yield media, video
 
 

@@ -20,17 +20,25 @@ import io
 import json
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 import cv2
 
 from shared.errors import NotFound, SourceError
 from shared.media import Media
 from shared.schema import Face
-from shared.video import People, Video, frames_path, plan_path, report_path, source_path
+from shared.video import (
+    People,
+    ReportExtra,
+    Video,
+    frames_path,
+    plan_path,
+    report_path,
+    source_path,
+)
 from workers import footage
 from workers.footage import Plan
 from workers.pipeline import face_of
@@ -55,8 +63,15 @@ _WORTH_PER_S, _WORTH_AT_MOST = 0.02, 0.2
 _encoded = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
-def derive(media: Media, video: Video, people: People, model: ModelCard) -> None:
-    """Write the report of a tracked video.
+def derive(
+    media: Media,
+    video: Video,
+    people: People,
+    model: ModelCard,
+    *,
+    extras: Collection[ReportExtra] = tuple(ReportExtra),
+) -> None:
+    """Write the report of a tracked video, with these extras: all for a page, which shows them.
 
     Raises NotFound where plan or frames are missing, MediaError where storage gives trouble.
     """
@@ -81,8 +96,8 @@ def derive(media: Media, video: Video, people: People, model: ModelCard) -> None
         "frames_analysed": analysed,
     }
     survey = _Survey(model, plan)
-    _write_frames(media, video, people, model, facts, survey)
-    pictures = _write_pictures(media, video, plan, survey)
+    _write_frames(media, video, people, model, facts, survey, extras)
+    pictures = _write_pictures(media, video, plan, survey) if ReportExtra.FACES in extras else {}
     summary = {
         "revision": people.revision,
         "video": {
@@ -346,6 +361,10 @@ class _Timeline:
             self._buckets += len(joined)
 
 
+_Add: TypeAlias = Callable[[int, float, Sequence[Face]], None]
+"""Takes a frame's number, time and faces, in order."""
+
+
 def _write_frames(
     media: Media,
     video: Video,
@@ -353,20 +372,19 @@ def _write_frames(
     model: ModelCard,
     facts: Mapping[str, Any],
     survey: _Survey,
+    extras: Collection[ReportExtra],
 ) -> None:
-    """Write what has a row for every frame: `results.json`, `results.csv` and the boxes.
+    """Write what has a row for every frame: `results.json`, and table and boxes if asked for.
 
     The survey is taken on the way.
     """
     with contextlib.ExitStack() as stack:
         results = stack.enter_context(media.create(report_path(video.id, "results.json")))
-        table_file = stack.enter_context(media.create(report_path(video.id, "results.csv")))
-        text = io.TextIOWrapper(table_file, "utf-8", newline="")
-        stack.callback(text.detach)
-        table = csv.writer(text, lineterminator="\n")
-        boxes = _Boxes(media, video.id)
-        columns = ("frame", "t", "track", "x", "y", "width", "height", "emotion", "confidence")
-        table.writerow([*columns, *model.labels])
+        others = [
+            stack.enter_context(written(media, video.id, model.labels))
+            for extra, written in ((ReportExtra.TABLE, _table), (ReportExtra.BOXES, _boxes))
+            if extra in extras
+        ]
         results.write(b'{"video":%b,\n"model":%b,\n' % (_json(facts), _json(_model(model))))
         results.write(b'"frames":[')
         for index, (t, seen) in enumerate(read_frames(media, video.id)):
@@ -379,45 +397,58 @@ def _write_frames(
             row = {"index": index, "t": t, "faces": [face.to_dict() for face in faces]}
             results.write(b",\n" if index else b"\n")
             results.write(_json(row))
-            table.writerows(
-                [
-                    index,
-                    t,
-                    face.track,
-                    *face.box_xywh,
-                    face.emotion,
-                    face.confidence,
-                    *face.scores.values(),
-                ]
-                for face in faces
-            )
-            boxes.add(t, faces, model.labels)
+            for add in others:
+                add(index, t, faces)
         survey.end()
         results.write(b'\n],\n"tracks":[')
         tracks = [b"\n" + _json(person.track(model.labels)) for person in survey.people]
         results.write(b",".join(tracks))
         results.write(b"\n]}\n")
-        text.flush()
-        boxes.write()
 
 
-class _Boxes:
+@contextlib.contextmanager
+def _table(media: Media, video_id: str, labels: Sequence[str]) -> Iterator[_Add]:
+    """`results.csv`: a line for each face of each frame."""
+    with media.create(report_path(video_id, ReportExtra.TABLE)) as file:
+        text = io.TextIOWrapper(file, "utf-8", newline="")
+        table = csv.writer(text, lineterminator="\n")
+        columns = ("frame", "t", "track", "x", "y", "width", "height", "emotion", "confidence")
+        table.writerow([*columns, *labels])
+
+        def add(index: int, t: float, faces: Sequence[Face]) -> None:
+            for face in faces:
+                judged = (face.emotion, face.confidence, *face.scores.values())
+                table.writerow((index, t, face.track, *face.box_xywh, *judged))
+
+        try:
+            yield add
+            text.flush()
+        finally:
+            text.detach()
+
+
+@contextlib.contextmanager
+def _boxes(media: Media, video_id: str, labels: Sequence[str]) -> Iterator[_Add]:
     """`boxes/NNNNN.json`: the boxes of each `BOXES_S` seconds, for drawing over the video."""
+    number = 0
+    times: list[float] = []
+    rows: list[list[list[float]]] = []
 
-    def __init__(self, media: Media, video_id: str) -> None:
-        self._media = media
-        self._video_id = video_id
-        self._number = 0
-        self._t: list[float] = []
-        self._faces: list[list[list[float]]] = []
+    def write() -> None:
+        if times:
+            path = report_path(video_id, f"{ReportExtra.BOXES}/{number:05d}.json")
+            _write_json(media, path, {"t": times, "faces": rows})
+            times.clear()
+            rows.clear()
 
-    def add(self, t: float, faces: Sequence[Face], labels: Sequence[str]) -> None:
-        number = max(0, math.floor(t / BOXES_S))
-        if number != self._number:
-            self.write()
-            self._number = number
-        self._t.append(t)
-        self._faces.append(
+    def add(_: int, t: float, faces: Sequence[Face]) -> None:
+        nonlocal number
+        following = max(0, math.floor(t / BOXES_S))
+        if following != number:
+            write()
+            number = following
+        times.append(t)
+        rows.append(
             [
                 [
                     face.track,
@@ -430,16 +461,13 @@ class _Boxes:
             ]
         )
 
-    def write(self) -> None:
-        if self._t:
-            path = report_path(self._video_id, f"boxes/{self._number:05d}.json")
-            _write_json(self._media, path, {"t": self._t, "faces": self._faces})
-            self._t, self._faces = [], []
+    yield add
+    write()
 
 
 def _write_pictures(media: Media, video: Video, plan: Plan, survey: _Survey) -> dict[int, str]:
     """Cut each person's best face out of the video; return where the pictures lie in the report."""
-    folder = report_path(video.id, "faces")
+    folder = report_path(video.id, ReportExtra.FACES)
     longest_seen = sorted(survey.people, key=lambda person: -person.frames)[:_PICTURES]
     wanted: dict[float, list[_Person]] = {}
     for person in longest_seen:
@@ -448,12 +476,12 @@ def _write_pictures(media: Media, video: Video, plan: Plan, survey: _Survey) -> 
     with media.open(source_path(video.id)) as file:
         for t, image_bgr in _pictures_at(file, plan, wanted):
             for person in wanted[t]:
-                name = f"faces/{person.number}.jpg"
+                name = f"{ReportExtra.FACES}/{person.number}.jpg"
                 picture = _portrait(image_bgr, person.best[2], plan.scale)
                 media.write(report_path(video.id, name), picture)
                 pictures[person.number] = name
     for name in media.list(folder):  # of people who now are one with others
-        if f"faces/{name}" not in pictures.values():
+        if f"{ReportExtra.FACES}/{name}" not in pictures.values():
             media.delete(f"{folder}/{name}")
     return pictures
 
