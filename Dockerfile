@@ -17,7 +17,7 @@ COPY shared/ shared/
 COPY workers/ workers/
 COPY web/ web/
 COPY training/__init__.py training/
-RUN make .venv/.run
+RUN make compiled
 COPY --from=vendor /app/web/static/vendor/ web/static/vendor/
 COPY models/ models/
 RUN install -d -o moodline -g moodline /data /media

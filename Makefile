@@ -13,7 +13,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: up test setup run-environment lint format lock model demo face-detector clean test-packages
+.PHONY: up test setup run-environment compiled lint format lock model demo face-detector clean test-packages
 
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
@@ -26,9 +26,14 @@ ARGS ?=
 up: run-environment
 	@exec $(VENV)/bin/moodline up $(ARGS)
 
-setup: $(VENV)/.dev $(VENDOR)/.done
+setup: $(VENV)/.dev $(VENDOR)/.done compiled
 
-run-environment: $(VENV)/.run $(VENDOR)/.done
+run-environment: $(VENV)/.run $(VENDOR)/.done compiled
+
+# Where Python may not write beside the sources, or is told not to, each start would compile them
+# anew: that takes a command as long as 20 frames of a video.
+compiled: $(VENV)/.run
+	@$(VENV)/bin/python -m compileall -qq -l moodline.py bench shared training web workers workers/demo workers/vision || true
 
 test: setup test-packages lint
 	$(VENV)/bin/python -m pytest --numprocesses $(PROCESSES) --dist loadfile $(TESTS)

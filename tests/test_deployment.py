@@ -75,7 +75,7 @@ def test_the_image_is_built_by_the_makefiles_own_steps() -> None:
     makefile = (PROJECT_DIR / "Makefile").read_text().replace("$(VENV)", ".venv")
     makefile = makefile.replace("$(VENDOR)", "web/static/vendor")
     targets = re.findall(r"^RUN make (\S+)$", dockerfile, re.MULTILINE)
-    assert targets == ["web/static/vendor/.done", ".venv/.run"]
+    assert targets == ["web/static/vendor/.done", "compiled"]
     assert all(re.search(rf"^{re.escape(t)}:", makefile, re.MULTILINE) for t in targets)
     sources = re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile, re.MULTILINE)
     for name in " ".join(sources).split():
@@ -93,3 +93,14 @@ def test_the_locks_hold_names_versions_and_hashes_and_no_addresses() -> None:
     assert "://" not in (PROJECT_DIR / "web" / "package-lock.json").read_text().replace(
         "https://opencollective.com", ""
     ).replace("https://github.com/sponsors", "")
+
+
+def test_setting_up_compiles_every_package() -> None:
+    (line,) = re.findall(r"-m compileall .*", (PROJECT_DIR / "Makefile").read_text())
+    packages = {
+        path.parent.relative_to(PROJECT_DIR).as_posix()
+        for top in ("bench", "shared", "training", "web", "workers")
+        for path in (PROJECT_DIR / top).rglob("__init__.py")
+        if "node_modules" not in path.parts
+    }
+    assert packages < set(line.split())
