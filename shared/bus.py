@@ -33,6 +33,7 @@ import redis.client
 from shared.connection import connect, speaking
 from shared.errors import InvalidRecord, LeaseLost, NotFound
 from shared.schema import (
+    GLIMPSES,
     CaptureReport,
     Claim,
     Degraded,
@@ -159,7 +160,8 @@ for _, feed in ipairs(redis.call('ZRANGE', P..'ready', 0, math.min(share, max_fe
       redis.call('DEL', key..':lease')
     else
       local waited = now - tonumber(string.match(frames[1][1], '^%d+'))
-      claims[#claims + 1] = {feed, fence, redis.call('GET', key..':state') or '', frames, waited}
+      local state = redis.call('MGET', key..':state', key..':glimpses')
+      claims[#claims + 1] = {feed, fence, state[1] or '', state[2] or '', frames, waited}
     end
   end
 end
@@ -228,8 +230,9 @@ local function condense(key, points)
 end
 
 while i <= #ARGV do
-  local feed, fence, state, count = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3])
-  i = i + 4
+  local feed, fence, state, glimpses = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+  local count = tonumber(ARGV[i + 4])
+  i = i + 5
   local key = P..'feed:'..feed
   local held = redis.call('GET', key..':lease') == fence
   local removed = redis.call('HEXISTS', P..'feeds', feed) == 0
@@ -260,6 +263,8 @@ while i <= #ARGV do
   if held then
     redis.call('LTRIM', key..':recent', 0, recent - 1)
     redis.call('SET', key..':state', state)
+    if glimpses == '' then redis.call('DEL', key..':glimpses')
+    else redis.call('SET', key..':glimpses', glimpses, 'PX', pictures_ms) end
     redis.call('SET', key..':model', model)
     if degraded == '' then redis.call('DEL', key..':degraded')
     else redis.call('SET', key..':degraded', degraded, 'PX', degraded_ms) end
@@ -338,6 +343,7 @@ _FEED_KEYS = (
     "aside",
     "degraded",
     "state",
+    "glimpses",
     "model",
     "lease",
     "capture",
@@ -713,13 +719,16 @@ class Bus:
             [drain, max_feeds, max_frames, int(staleness_s * 1000), int(LEASE_S * 1000)],
         )
         claims = []
-        for feed, fence, state, frames, waited_ms in rows:
+        for feed, fence, state, glimpses, frames, waited_ms in rows:
             name = feed.decode()
+            known = json.loads(state) if state else None
+            if known is not None and glimpses:
+                known[GLIMPSES] = json.loads(glimpses)
             claims.append(
                 Claim(
                     name,
                     int(fence),
-                    json.loads(state) if state else None,
+                    known,
                     tuple(
                         Frame(name, id_.decode(), int(seq), float(at), jpeg)
                         for id_, seq, at, jpeg in frames
@@ -753,7 +762,8 @@ class Bus:
         """Write results, the tracker's state and the cursor of several claims, and release them.
 
         `labels` and `unsure_below` are the model's, for whoever reads the timeline. `degraded` is
-        what was left out of these frames; it counts for `_DEGRADED_TTL_S`.
+        what was left out of these frames; it counts for `_DEGRADED_TTL_S`. What a state holds of
+        pictures (`GLIMPSES`) goes when they do, after `PICTURES_TTL_S`.
         All of one claim or nothing of it: those whose lease ran out come back as LeaseLost. What
         is left of a feed that was removed meanwhile goes nowhere, and nobody is told.
         """
@@ -770,8 +780,11 @@ class Bus:
             int(_DEGRADED_TTL_S * 1000),
         ]
         for claim, state, rows in outcomes:
-            state_json = json.dumps(state, separators=(",", ":"))
-            args += [claim.feed, claim.fence, state_json, len(rows)]
+            kept = {part: value for part, value in state.items() if part != GLIMPSES}
+            state_json = json.dumps(kept, separators=(",", ":"))
+            glimpses = state.get(GLIMPSES)
+            glimpses_json = json.dumps(glimpses, separators=(",", ":")) if glimpses else ""
+            args += [claim.feed, claim.fence, state_json, glimpses_json, len(rows)]
             for row in rows:
                 args += [row.frame.id, row.frame.seq, *_result_fields(row, labels)]
         taken = self._call(self._publish, args)

@@ -25,6 +25,8 @@ _FEED_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 MAX_FPS = 60.0
 MIN_WIDTH, MAX_WIDTH = 64, 3840
 MAX_NAME_LENGTH = 80
+GLIMPSES = "glimpses"
+"""The part of a tracker's state that shows something: it is kept no longer than pictures are."""
 
 
 class FeedState(StrEnum):

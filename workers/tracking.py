@@ -11,8 +11,8 @@ the sum of costs is smallest (distance, size and colours of hair, face and cloth
 keeps two people who cross apart. Where the full search saw no face at a predicted place,
 `FaceDetector.verify` looks there again; a box is never invented. With `search_every_s` the full
 search comes only when it is due (`workers.lookout`): in the frames between, known faces are
-followed by `FaceDetector.follow`, and if one of them is no longer there, the whole picture is
-searched after all.
+followed by `FaceDetector.follow`, where they have moved or changed or were not looked at for a
+while; and if one of them is no longer there, the whole picture is searched after all.
 
 Smoothing: exponential, with a time constant in seconds, so that it does not depend on the frame
 rate; it starts anew after a gap of `SMOOTHING_GAP_S`.
@@ -25,14 +25,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any, Self
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.lookout import AFRESH, Lookout, glimpse_of
+from shared.schema import GLIMPSES
+from workers.lookout import AFRESH, Look, Lookout, glimpse_of
 from workers.vision.detector import BoxXYWH, Detection, FaceDetector, ImageBGR
 
 FORGET_S = 2.5
@@ -48,7 +49,7 @@ _COAST_S = 0.4  # a hidden face goes on for about this long at its last speed
 _MAX_TRACKS = 64
 _CUT_WITHIN_S = 0.3
 _FAST = 1.5  # face sizes a second, past which searches come more often
-_STATE_VERSION = 2
+_STATE_VERSION = 3
 
 # A face starts to be shown at once at this score (91 of 100 real faces on four clips), or when
 # several sightings add up: the square lets three of 0.9 in, but not the backs of heads that the
@@ -98,6 +99,7 @@ class _Track:
     speed_x: float
     speed_y: float
     colours: Colours
+    look: Look | None = None  # the last one, between full searches
 
     @classmethod
     def start(cls, t: float, box_xywh: BoxXYWH, colours: Colours) -> Self:
@@ -172,29 +174,41 @@ class Tracker:
             return tracker
         tracker._t = state["t"]
         tracker._next_number = state["next"]
-        for row in state["tracks"]:
-            colours = tuple(None if part is None else tuple(part) for part in row[-1])
-            values: list[Any] = [*row[:-1], colours]
+        for *values, parts in state["tracks"]:
+            colours = tuple(None if part is None else tuple(part) for part in parts)
+            values.append(colours)
             tracker._tracks.append(_Track(*values))
         for number, (t, scores) in state["scores"].items():
             tracker._smoothed[int(number)] = (t, scores)
-        tracker._lookout.restore(state["lookout"])
+        glimpses = state.get(GLIMPSES)
+        if glimpses:
+            tracker._lookout.restore(glimpses["lookout"])
+            for index, look in glimpses["looks"]:
+                tracker._tracks[index].look = Look.from_state(look)
         return tracker
 
     def state(self) -> dict[str, Any]:
-        """Return all that the next frame needs, for JSON: some 200 bytes a face, and 1 kB."""
+        """Return all that the next frame needs, for JSON: some 700 bytes a face, and 1 kB.
+
+        What shows something of the picture is apart (`GLIMPSES`): without it, all is searched.
+        """
         known = {track.number for track in self._tracks}
+        looks = [
+            [index, track.look.state()] for index, track in enumerate(self._tracks) if track.look
+        ]
         return {
             "version": _STATE_VERSION,
             "t": self._t,
             "next": self._next_number,
-            "tracks": [list(astuple(track)) for track in self._tracks],
+            "tracks": [
+                [getattr(track, name) for name in _Track.__slots__[:-1]] for track in self._tracks
+            ],
             "scores": {
                 str(number): [t, scores]
                 for number, (t, scores) in self._smoothed.items()
                 if number in known
             },
-            "lookout": self._lookout.state(),
+            GLIMPSES: {"lookout": self._lookout.state(), "looks": looks},
         }
 
     def follow(self, detector: FaceDetector, image_bgr: ImageBGR, t: float) -> list[Tracked]:
@@ -212,11 +226,12 @@ class Tracker:
 
         Besides the detector's those that are where a known face should be, when asked again.
         """
-        faces = self._followed(detector, image_bgr, t) if self._lookout.every_s else None
-        if faces is None:
-            faces = detector.detect(image_bgr, self._expected(t))
+        followed = self._followed(detector, image_bgr, t) if self._lookout.every_s else None
+        faces, known = followed or (detector.detect(image_bgr, self._expected(t)), {})
         faces += self._look_again(detector, image_bgr, faces, t)
-        return faces, [colours_of(image_bgr, face.box_xywh) for face in faces]
+        return faces, [
+            known.get(face.box_xywh) or colours_of(image_bgr, face.box_xywh) for face in faces
+        ]
 
     def update(
         self, faces: Sequence[Detection], t: float, colours: Sequence[Colours] = ()
@@ -347,24 +362,53 @@ class Tracker:
 
     def _followed(
         self, detector: FaceDetector, image_bgr: ImageBGR, t: float
-    ) -> list[Detection] | None:
-        """Find the faces of the last frame where they should be now; None: search the picture."""
+    ) -> tuple[list[Detection], dict[BoxXYWH, Colours]] | None:
+        """Find the faces of the last frame where they should be now; None: search the picture.
+
+        With the colours of those that have not changed, by their boxes.
+        """
         height, width = image_bgr.shape[:2]
         glimpse = glimpse_of(image_bgr)
-        places = [track.predicted(t) for track in self._tracks if track.seen_at == self._t]
+        tracks = [track for track in self._tracks if track.seen_at == self._t]
+        places = [track.predicted(t) for track in tracks]
         known = [(x / width, y / height, w / width, h / height) for x, y, w, h in places]
         restless = any(track.is_restless(t, self._t) for track in self._tracks)
         due = self._lookout.due(glimpse, t, known, restless=restless) if t >= self._t else AFRESH
         if due is None or not due.afresh:
-            faces = _apart_from([], detector.follow(image_bgr, places))
+            still, found = self._still(detector, image_bgr, t, tracks, places)
+            faces = _apart_from([], found)
             if len(faces) == len(places):
                 if due is not None:
                     new = detector.search_beside(image_bgr, faces, due.area_xywh)
                     faces += _apart_from(faces, new)
                     self._lookout.searched(due, glimpse, t)
-                return sorted(faces, key=lambda face: -face.score)
+                return sorted(faces, key=lambda face: -face.score), still
         self._lookout.searched(AFRESH, glimpse, t)
         return None
+
+    def _still(
+        self,
+        detector: FaceDetector,
+        image_bgr: ImageBGR,
+        t: float,
+        tracks: Sequence[_Track],
+        places: Sequence[BoxXYWH],
+    ) -> tuple[dict[BoxXYWH, Colours], list[Detection | None]]:
+        """Say what is at each track's place, and the colours of what is as it was."""
+        still: dict[BoxXYWH, Colours] = {}
+        found: list[Detection | None] = []
+        for track, place in zip(tracks, places, strict=True):
+            face = track.look.still(image_bgr, place, t) if track.look else None
+            if face is not None:
+                still[face.box_xywh] = track.colours
+            found.append(face)
+        moved = [index for index, face in enumerate(found) if face is None]
+        looked = detector.follow(image_bgr, [places[index] for index in moved])
+        for index, face in zip(moved, looked, strict=True):
+            found[index] = face
+            sure = face is not None and tracks[index].number
+            tracks[index].look = Look.at(image_bgr, face, t) if face and sure else None
+        return still, found
 
     def _look_again(
         self, detector: FaceDetector, image_bgr: ImageBGR, faces: Sequence[Detection], t: float

@@ -91,6 +91,24 @@ def test_the_trackers_state_travels_with_the_claim(cam: Bus) -> None:
     assert again.state == {"next": 2}
 
 
+def test_what_a_state_shows_goes_with_the_pictures(
+    cam: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for ttl_s, found in ((10.0, {"next": 2, "glimpses": ["grey"]}), (0.05, {"next": 2})):
+        monkeypatch.setattr(bus_module, "PICTURES_TTL_S", ttl_s)
+        put(cam)
+        (taken,) = claim(cam)
+        state = {"next": 2, "glimpses": ["grey"]}
+        rows = builders.outcomes(taken, builders.face())
+        cam.publish([(taken, state, rows)], labels=LABELS, unsure_below=0.4, timeline_s=60)
+        time.sleep(0.1)
+        monkeypatch.setattr(bus_module, "PICTURES_TTL_S", 10.0)
+        put(cam)
+        (again,) = claim(cam)
+        assert again.state == found
+        publish(cam, again)
+
+
 def test_a_worker_whose_lease_ran_out_cannot_publish(
     cam: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import pytest
 
@@ -142,6 +143,95 @@ class TestSearches:
         tracker.follow(detector, STILL, START)
         tracker.follow(detector, STILL, START - 5)
         assert detector.searches == 2
+
+
+def with_face(x: float, look: int = 0) -> ImageBGR:
+    """A picture of `face(x)`: soft patches of light, others for each `look`."""
+    patches = np.random.default_rng(look).integers(0, 256, (5, 4, 3), np.uint8)
+    picture = STILL.copy()
+    picture[100:200, round(x) : round(x) + 80] = cv2.resize(patches, (80, 100))
+    return picture
+
+
+def looks(pictures: Sequence[ImageBGR], faces: Sequence[Detection], fps: float = FPS) -> list[bool]:
+    """In which frames the detector was asked about the face; all must show it where it is."""
+    detector, tracker, looked = Detector(), Tracker(search_every_s=EVERY_S), []
+    for k, (picture, seen) in enumerate(zip(pictures, faces, strict=True)):
+        before = detector.searches + len(detector.followed)
+        detector.faces = [seen]
+        (shown,) = tracker.follow(detector, picture, START + k / fps)
+        assert overlap(shown.detection.box_xywh, seen.box_xywh) > 0.93
+        looked.append(detector.searches + len(detector.followed) > before)
+    return looked
+
+
+class TestStill:
+    """A face that looks as it did is not looked at again for a moment."""
+
+    @pytest.mark.parametrize(("fps", "every"), [(5, 1), (15, 2), (25, 3), (30, 3), (60, 6)])
+    def test_who_holds_still_is_looked_at_a_tenth_of_a_second_later(
+        self, fps: int, every: int
+    ) -> None:
+        looked = looks([with_face(100)] * 14, [face(100)] * 14, fps)
+        assert looked == [True] + [k % every == 0 for k in range(13)]
+
+    def test_who_moves_evenly_is_looked_at_as_seldom(self) -> None:
+        xs = [100 + 2 * k for k in range(20)]
+        looked = looks([with_face(x) for x in xs], [face(x) for x in xs])
+        assert sum(looked[8:]) == 4
+
+    def test_who_has_moved_is_looked_at_at_once(self) -> None:
+        xs = [100] * 6 + [110, 110, 95]
+        looked = looks([with_face(x) for x in xs], [face(x) for x in xs])
+        assert looked[5:] == [False, True, True, True]
+
+    def test_who_looks_otherwise_is_looked_at_at_once(self) -> None:
+        pictures = [with_face(100)] * 6 + [with_face(100, look=1)]
+        assert looks(pictures, [face(100)] * 7)[5:] == [False, True]
+
+    def test_whose_place_tells_nothing_is_always_looked_at(self) -> None:
+        assert looks([STILL] * 9, [face(100)] * 9) == [True] * 9
+
+    def test_a_lamp_that_is_switched_on_changes_nobody(self) -> None:
+        dark, bright = with_face(100) // 2, with_face(100) // 2 + 6
+        assert looks([dark] * 6 + [bright], [face(100)] * 7)[5:] == [False, False]
+
+    def test_who_is_gone_is_not_shown(self) -> None:
+        detector, tracker = Detector(), Tracker(search_every_s=EVERY_S)
+        detector.faces = [face(100)]
+        for k in range(6):
+            tracker.follow(detector, with_face(100), START + k / FPS)
+        detector.faces = []
+        assert tracker.follow(detector, STILL, START + 6 / FPS) == []
+
+    def test_whom_the_pictures_edge_cuts_may_hold_still_too(self) -> None:
+        cut = Detection((0, 100, 80, 100), 0.99)
+        detector, tracker = Detector(), Tracker(search_every_s=EVERY_S)
+        for k in range(8):
+            x = 6 - 2 * min(k, 3)  # moving out of the picture, by its speed
+            detector.faces = [Detection((x, 100, 80, 100), 0.99)] if k < 4 else [cut]
+            (shown,) = tracker.follow(detector, with_face(x), START + k / FPS)
+            assert shown.detection.box_xywh[0] >= 0
+        assert len(detector.followed) < 7
+
+    def test_a_picture_smaller_than_the_face_is_looked_at(self) -> None:
+        detector, tracker = Detector(), Tracker(search_every_s=EVERY_S)
+        detector.faces = [face(0)]
+        for k in range(3):
+            tracker.follow(detector, with_face(0), START + k / FPS)
+        tiny = np.ascontiguousarray(with_face(0)[100:140, :60])
+        detector.faces = [Detection((0, 0, 60, 40), 0.99)]
+        (shown,) = tracker.follow(detector, tiny, START + 3 / FPS)
+        assert shown.detection == detector.faces[0]
+
+    def test_landmarks_go_with_the_face(self) -> None:
+        marks = ((120.0, 130.0), (160.0, 130.0), (140.0, 150.0), (125.0, 175.0), (155.0, 175.0))
+        detector, tracker = Detector(), Tracker(search_every_s=EVERY_S)
+        detector.faces = [Detection((100, 100, 80, 100), 0.99, marks)]
+        for k in range(4):
+            (shown,) = tracker.follow(detector, with_face(100), START + k / FPS)
+        assert len(detector.followed) == 1
+        assert np.allclose(shown.detection.landmarks_xy, marks)
 
 
 def test_a_face_is_looked_for_where_it_should_be_by_now() -> None:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from shared.schema import GLIMPSES
 from tests.workers.conftest import FramesOf
 from workers.tracking import Tracked, Tracker, _cheapest_pairs, colours_of
 from workers.vision.detector import BoxXYWH, Detection, ImageBGR, MtcnnDetector
@@ -223,6 +224,18 @@ class TestState:
                 expected = whole.smooth(row.track, scores, t)
                 assert handed_on.smooth(row.track, scores, t) == expected
         assert handed_on.state() == whole.state()
+
+    def test_without_what_it_shows_faces_keep_their_numbers(
+        self, mtcnn: MtcnnDetector, walkers: Walkers
+    ) -> None:
+        tracker = Tracker(search_every_s=0.2)
+        pictures = [picture for picture, _ in walkers(8)]
+        for k, picture in enumerate(pictures[:7]):
+            known = tracker.follow(mtcnn, picture, START + k / FPS)
+        state = {part: value for part, value in tracker.state().items() if part != GLIMPSES}
+        bare = Tracker.from_state(json.loads(json.dumps(state)), search_every_s=0.2)
+        after = bare.follow(mtcnn, pictures[7], START + 7 / FPS)
+        assert sorted(numbers(after)) == sorted(numbers(known)) != []
 
     def test_it_is_small(self) -> None:
         tracker = Tracker()
