@@ -160,8 +160,9 @@ for _, feed in ipairs(redis.call('ZRANGE', P..'ready', 0, math.min(share, max_fe
       redis.call('DEL', key..':lease')
     else
       local waited = now - tonumber(string.match(frames[1][1], '^%d+'))
-      local state = redis.call('MGET', key..':state', key..':glimpses')
-      claims[#claims + 1] = {feed, fence, state[1] or '', state[2] or '', frames, waited}
+      local state = redis.call('GET', key..':state') or ''
+      local glimpses = redis.call('GET', key..':glimpses') or ''
+      claims[#claims + 1] = {feed, fence, state, glimpses, frames, waited}
     end
   end
 end
