@@ -64,6 +64,7 @@ def analysed(
         folder = Path(tempfile.gettempdir(), f"moodline-analysis-{secrets.token_hex(8)}")
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         crew = stack.enter_context(Crew(folder, workers or _cores()))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)  # while a worker still watches
         folder.mkdir(mode=0o700)
         chosen = asked()
         crew.prepare(chosen)

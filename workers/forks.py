@@ -21,6 +21,7 @@ from typing import TypeVar
 from shared.errors import MoodlineError
 
 T = TypeVar("T")
+_PR_SET_PDEATHSIG = 1  # prctl(2): the signal that ends a process when the one that began it ends
 _FROM_OUTSIDE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -89,13 +90,13 @@ def _apart(work: Callable[..., object], *args: object) -> None:
 def aside(ask: Callable[[], T]) -> Iterator[Callable[[], T]]:
     """Have something found out by a fork, where one can be had; give what waits for the answer.
 
-    What goes wrong there goes wrong here once more, and is raised by the waiting.
+    The waiting raises what went wrong there. The fork ends with this process, even if it is killed.
     """
     begun = None
     ours, theirs = Pipe(duplex=False)
     with ours:
         with theirs, contextlib.suppress(MoodlineError):
-            begun = begin(_answer, ask, ours, theirs) if are_safe() else None
+            begun = begin(_answer, ask, ours, theirs, os.getpid()) if are_safe() else None
         if begun is None:
             yield ask
             return
@@ -103,11 +104,13 @@ def aside(ask: Callable[[], T]) -> Iterator[Callable[[], T]]:
 
         def answer() -> T:
             try:
-                told: T = ours.recv()
-            except EOFError:
+                told: tuple[T] | MoodlineError = ours.recv()
+            except (EOFError, OSError):  # what went wrong there shows here
                 return ask()
             process.join()
-            return told
+            if isinstance(told, MoodlineError):
+                raise told
+            return told[0]
 
         try:
             yield answer
@@ -116,7 +119,16 @@ def aside(ask: Callable[[], T]) -> Iterator[Callable[[], T]]:
             process.join()
 
 
-def _answer(ask: Callable[[], object], theirs: Connection, own: Connection) -> None:
+def _answer(ask: Callable[[], object], theirs: Connection, own: Connection, asker_pid: int) -> None:
+    import ctypes  # noqa: PLC0415 - this process has time, the other one waits for its libraries
+
     theirs.close()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != asker_pid:
+        return  # it was too late for that
     with contextlib.suppress(Exception):
-        own.send(ask())
+        try:
+            told: object = (ask(),)
+        except MoodlineError as error:
+            told = error
+        own.send(told)

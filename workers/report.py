@@ -76,7 +76,7 @@ def derive(
     Raises NotFound where plan or frames are missing, MediaError where storage gives trouble.
     """
     summary_path = report_path(video.id, "summary.json")
-    basis = _basis(media, video, people, model)
+    basis = _basis(media, video, people, model, extras)
     before = _read_summary(media, summary_path)
     if before and before["basis"] == basis:  # only names have changed, which stand nowhere else
         _write_json(media, summary_path, _renamed(before, people))
@@ -128,16 +128,20 @@ def derive(
     _write_json(media, summary_path, summary)
 
 
-def _basis(media: Media, video: Video, people: People, model: ModelCard) -> str:
+def _basis(
+    media: Media, video: Video, people: People, model: ModelCard, extras: Collection[ReportExtra]
+) -> str:
     """What a report is made of, but for the names: equal where nothing else has changed.
 
-    Of the frames the CRC-32 and length that end a gzip file.
+    Of the frames the CRC-32 and length that end a gzip file; of the extras those that are lacking.
     """
     with media.open(frames_path(video.id)) as file:
         file.seek(-8, io.SEEK_END)
         frames = file.read().hex()
     merged = " ".join(f"{n}>{into}" for n, into in sorted(people.merged.items()))
-    return f"{frames} {model.name} {model.version} {model.unsure_below} {video.name} {merged}"
+    lacking = "".join(f" -{extra}" for extra in ReportExtra if extra not in extras)
+    made_by = f"{model.name} {model.version} {model.unsure_below}"
+    return f"{frames} {made_by} {video.name} {merged}{lacking}"
 
 
 def _read_summary(media: Media, path: str) -> dict[str, Any] | None:

@@ -11,8 +11,8 @@ the sum of costs is smallest (distance, size and colours of hair, face and cloth
 keeps two people who cross apart. Where the full search saw no face at a predicted place,
 `FaceDetector.verify` looks there again; a box is never invented. With `search_every_s` the full
 search comes only when it is due (`workers.lookout`): in the frames between, known faces are
-followed by `FaceDetector.follow`, where they have moved or changed or were not looked at for a
-while; and if one of them is no longer there, the whole picture is searched after all.
+followed by `FaceDetector.follow`, and if one of them is no longer there, the whole picture is
+searched after all. While a face looks as it did a moment ago, its box goes on as its speed says.
 
 Smoothing: exponential, with a time constant in seconds, so that it does not depend on the frame
 rate; it starts anew after a gap of `SMOOTHING_GAP_S`.

@@ -59,7 +59,10 @@ def test_the_answer_comes_from_another_process_that_is_gone_then() -> None:
 def test_what_goes_wrong_there_is_raised_here_and_says_nothing_else() -> None:
     out, err = run(
         "from shared.errors import ConfigError\n"
-        "def ask(): raise ConfigError('PORT must be a number.')\n"
+        "asked = os.getpid()\n"
+        "def ask():\n"
+        "    assert os.getpid() != asked\n"  # once is enough
+        "    raise ConfigError('PORT must be a number.')\n"
         "with forks.aside(ask) as answer:\n"
         "    try: answer()\n"
         "    except ConfigError as error: print(error)\n"
@@ -74,6 +77,40 @@ def test_an_answer_nobody_waits_for_is_given_up() -> None:
         "    with forks.signals_kept_back(): time.sleep(60)\n"
         "with forks.aside(ask): time.sleep(0.2)\n"
     )
+
+
+@needs_forks
+def test_who_is_killed_leaves_nobody_that_still_finds_out() -> None:
+    script = (
+        "with forks.aside(lambda: time.sleep(60)):\n"
+        "    time.sleep(0.5)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    # The output that both write to is at its end when both have ended.
+    done = subprocess.run(
+        [sys.executable, "-c", _BEGIN + script],
+        cwd=PROJECT_DIR,
+        capture_output=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL
+
+
+@needs_forks
+def test_an_answer_that_breaks_off_is_found_out_here() -> None:
+    out, _ = run(
+        "asked = os.getpid()\n"
+        "def ask():\n"
+        "    if os.getpid() == asked: return 'here'\n"
+        "    import threading\n"
+        "    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGKILL)).start()\n"
+        "    return 'x' * 10_000_000\n"  # more than a pipe holds: it is killed while it sends
+        "with forks.aside(ask) as answer:\n"
+        "    time.sleep(0.6)\n"
+        "    print(answer())\n"
+    )
+    assert out == "here\n"
 
 
 @needs_forks

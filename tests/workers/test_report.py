@@ -17,7 +17,7 @@ import pytest
 from shared.errors import MediaError, NotFound
 from shared.media import Media
 from shared.schema import Face
-from shared.video import People, Video, frames_path, plan_path, report_path
+from shared.video import People, ReportExtra, Video, frames_path, plan_path, report_path
 from tests.workers import recordings
 from tests.workers.recordings import CARD, HAPPY, LABELS, NEUTRAL, TORN, Row
 from workers.footage import Plan
@@ -285,6 +285,16 @@ class TestEdits:
                 derive(media, video, People(1, {}, {2: 1}), CARD)
         derive(media, video, People(), CARD)
         assert all_files(media, video) == before
+
+    def test_what_was_left_out_is_made_when_it_is_asked_for(self, media: Media) -> None:
+        video = reported(media, FACES)
+        whole = all_files(media, video)
+        media.delete(report_path(video.id, "summary.json"))
+        media.delete(report_path(video.id, ReportExtra.TABLE))
+        derive(media, video, People(), CARD, extras=[ReportExtra.BOXES])
+        assert not media.exists(report_path(video.id, ReportExtra.TABLE))
+        derive(media, video, People(), CARD)
+        assert all_files(media, video) == whole
 
     def test_frames_tracked_anew_make_a_new_report(self, media: Media) -> None:
         video = reported(media, FACES)
