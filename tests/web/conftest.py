@@ -140,16 +140,19 @@ def complaints() -> list[str]:
 @pytest.fixture
 def open_page(browser: Browser, complaints: list[str]) -> Iterator[Callable[..., Page]]:
     context = browser.new_context()  # each test its own cookies and storage
+    lost: list[str] = []
 
     def open_one(url: str, *, width: int = 1280, height: int = 800) -> Page:
         page = context.new_page()
         page.set_viewport_size({"width": width, "height": height})
         page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("requestfailed", lambda request: lost.append(f"{request.url}: {request.failure}"))
         page.goto(url)
         return page
 
     yield open_one
+    sys.stdout.write(f"The browser complained {complaints}, and lost {lost}")  # where a test fails
     context.close()
 
 
