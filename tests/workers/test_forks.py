@@ -106,8 +106,9 @@ def test_an_answer_that_breaks_off_is_found_out_here() -> None:
         "    import threading\n"
         "    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGKILL)).start()\n"
         "    return 'x' * 10_000_000\n"  # more than a pipe holds: it is killed while it sends
+        "from multiprocessing import active_children\n"
         "with forks.aside(ask) as answer:\n"
-        "    time.sleep(0.6)\n"
+        "    while active_children(): time.sleep(0.01)\n"
         "    print(answer())\n"
     )
     assert out == "here\n"
