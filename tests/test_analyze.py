@@ -77,6 +77,14 @@ def crew(process: subprocess.Popen[Any], count: int) -> list[psutil.Process]:
         time.sleep(0.02)
 
 
+def first_processes(process: subprocess.Popen[Any], after_s: float) -> list[psutil.Process]:
+    """The processes that it has so long after it began the first one, while it still loads."""
+    while not psutil.Process(process.pid).children():
+        time.sleep(0.001)
+    time.sleep(after_s)
+    return psutil.Process(process.pid).children()
+
+
 @pytest.mark.parametrize("gop", [10, 150], ids=["many key frames", "one key frame"])
 def test_any_number_of_processes_writes_the_same_files(
     folder: Path, tmp_path: Path, portrait: ImageBGR, gop: int
@@ -226,10 +234,7 @@ def test_it_ends_while_it_loads_and_its_processes_start(
     folder: Path, number: signal.Signals, after_s: float
 ) -> None:
     with analyzing(folder, DEMO_CLIP, "--workers", 2) as process:
-        while not psutil.Process(process.pid).children():
-            time.sleep(0.001)
-        time.sleep(after_s)
-        children = psutil.Process(process.pid).children()
+        children = first_processes(process, after_s)
         os.killpg(process.pid, number)
         _, err = process.communicate(timeout=5)
     assert (process.returncode, err.strip()) == (1, "Aborted!")
@@ -242,10 +247,7 @@ def test_nothing_stays_of_a_command_that_is_killed_while_it_loads(
     folder: Path, after_s: float
 ) -> None:
     with analyzing(folder, DEMO_CLIP, "--workers", 2) as process:
-        while not psutil.Process(process.pid).children():
-            time.sleep(0.001)
-        time.sleep(after_s)
-        children = psutil.Process(process.pid).children()
+        children = first_processes(process, after_s)
         process.kill()
         assert psutil.wait_procs(children, timeout=10)[1] == []
     assert list(folder.iterdir()) == []
