@@ -151,7 +151,10 @@ def glimpse_of(image_bgr: ImageBGR) -> Glimpse:
 
 
 class Look(NamedTuple):
-    """What a look at a face saw, rounded as in the state: offsets are from the box's middle."""
+    """What a look at a face saw, rounded as in the state: offsets are from the box's middle.
+
+    `contrast` is the patch's, kept so that it is not told anew in each frame.
+    """
 
     t: float
     width: float
@@ -185,14 +188,14 @@ class Look(NamedTuple):
 
     def state(self) -> list[Any]:
         """Return it for JSON."""
-        return [*self[:5], base64.b64encode(self.patch.tobytes()).decode(), self.contrast]
+        return [*self[:5], base64.b64encode(self.patch.tobytes()).decode()]
 
     @classmethod
     def from_state(cls, state: Sequence[Any]) -> Self:
-        t, width, height, score, offsets, pixels, contrast = state
+        t, width, height, score, offsets, pixels = state
         flat = np.frombuffer(base64.b64decode(str(pixels)), np.uint8)
         patch = flat.reshape(_PATCH_SIDE, _PATCH_SIDE)
-        return cls(t, width, height, score, offsets, patch, contrast)
+        return cls(t, width, height, score, offsets, patch, round(_contrast(patch), 1))
 
     def still(self, image_bgr: ImageBGR, place_xywh: BoxXYWH, t: float) -> Detection | None:
         """Return the face where it should be at `t`; None where it has to be looked at again."""
